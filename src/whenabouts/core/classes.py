@@ -1,0 +1,100 @@
+"""Classes and topics: which column of an array is which class, and what the class is called.
+
+A *class* is an integer of the data set's vocabulary (YouTube-8M: 0..3861); its *topic* is its name.
+The order of the evaluated classes is the order of their file (`segment_label_ids.csv`, which is not
+sorted) and is stored with every artefact.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.core.atomic import atomic_path
+from whenabouts.core.errors import LabelsError
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """Column k of every score array is class `ids[k]`, called `names[k]` ("" where unnamed)."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.ids) == len(self.names), "one name a class"
+        if len(set(self.ids)) != len(self.ids):
+            raise LabelsError("a class id stands twice in the class order", rule="ids are unique")
+
+    @classmethod
+    def of(cls, ids: Iterable[int], vocabulary: dict[int, str] | None = None) -> ClassOrder:
+        ids = tuple(int(i) for i in ids)
+        return cls(ids, tuple((vocabulary or {}).get(i, "") for i in ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _column_of(self) -> NDArray[np.int64]:
+        table = np.full(max(self.ids, default=-1) + 2, -1, np.int64)
+        table[np.asarray(self.ids, np.int64)] = np.arange(len(self.ids))
+        return table
+
+    def columns(self, class_ids: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The column of each class id; -1 where the id is not in this order."""
+        table = self._column_of
+        known = (class_ids >= 0) & (class_ids < len(table) - 1)
+        return table[np.where(known, class_ids, len(table) - 1)]
+
+    def topic(self, column: int) -> str:
+        """The topic's name for people: never empty."""
+        return self.names[column] or f"class {self.ids[column]}"
+
+
+def read_class_ids(path: str | Path) -> tuple[int, ...]:
+    """The ids of a `segment_label_ids.csv` (header `Index`), in the file's order."""
+    rows = _rows(path, "Index")
+    return tuple(_class_id(path, line, row["Index"]) for line, row in rows)
+
+
+def read_vocabulary(path: str | Path) -> dict[int, str]:
+    """Names by class id from a `vocabulary.csv` (columns `Index`, `Name`; rows in any order)."""
+    return {
+        _class_id(path, line, row["Index"]): row["Name"] or "" for line, row in _rows(path, "Name")
+    }
+
+
+def write_classes(path: str | Path, classes: ClassOrder) -> None:
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("Index", "Name"), *zip(classes.ids, classes.names)])
+
+
+def read_classes(path: str | Path) -> ClassOrder:
+    return ClassOrder.of(read_class_ids(path), read_vocabulary(path))
+
+
+def _rows(path: str | Path, column: str) -> list[tuple[int, dict[str, str]]]:
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"Index", column} <= set(reader.fieldnames or ()):
+            raise LabelsError(
+                f"columns are {reader.fieldnames}",
+                where=path,
+                rule=f"a class file has a header with 'Index' and '{column}'",
+                remedy="pass the data set's own segment_label_ids.csv or vocabulary.csv",
+            )
+        return [(reader.line_num, row) for row in reader]
+
+
+def _class_id(path: str | Path, line: int, text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise LabelsError(
+        f"'{text}' is no class id", where=f"{path}, line {line}", rule="ids are integers from 0"
+    )

@@ -1,0 +1,133 @@
+"""Labels: rated (or pseudo) labels of segments, the artefact between people, teachers and training.
+
+A table of `video, start, class, score, weight`: score 1.0 where the segment shows the class, 0.0
+where it does not (soft labels lie between); weight (optional, 1.0) is how much the pair counts.
+Parquet or CSV. What is not in the table is unknown, not negative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from whenabouts.core.atomic import atomic_path
+from whenabouts.core.errors import LabelsError
+
+SCHEMA = pa.schema(
+    {
+        "video": pa.string(),
+        "start": pa.int64(),
+        "class": pa.int64(),
+        "score": pa.float32(),
+        "weight": pa.float32(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class SegmentLabels:
+    """Parallel arrays over P rated (segment, class) pairs; `video` holds ids as bytes."""
+
+    video: NDArray[np.bytes_]
+    start_s: NDArray[np.int64]
+    class_id: NDArray[np.int64]
+    score: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def take(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> SegmentLabels:
+        return SegmentLabels(
+            self.video[keep],
+            self.start_s[keep],
+            self.class_id[keep],
+            self.score[keep],
+            self.weight[keep],
+        )
+
+
+def segment_labels(
+    video: NDArray[np.bytes_],
+    start_s: NDArray[np.integer],
+    class_id: NDArray[np.integer],
+    score: NDArray[np.floating],
+) -> SegmentLabels:
+    """Labels of weight 1. Raises LabelsError if one (video, start, class) is rated twice."""
+    labels = SegmentLabels(
+        video,
+        start_s.astype(np.int64),
+        class_id.astype(np.int64),
+        score.astype(np.float32),
+        np.ones(len(video), np.float32),
+    )
+    refuse_repeats(labels, "labels")
+    return labels
+
+
+def refuse_repeats(labels: SegmentLabels, where: object) -> None:
+    order = np.lexsort((labels.class_id, labels.start_s, labels.video))
+    columns = (labels.video, labels.start_s, labels.class_id)
+    same = np.logical_and.reduce([c[order][1:] == c[order][:-1] for c in columns])
+    if same.any():
+        at = order[1:][same][0]
+        raise LabelsError(
+            f"segment {labels.video[at].decode()}:{labels.start_s[at]} is rated twice for class "
+            f"{labels.class_id[at]}",
+            where=where,
+            rule="a (video, start, class) stands once",
+        )
+
+
+def read_labels(path: str | Path) -> SegmentLabels:
+    """Read Labels from `.parquet` or `.csv` (with a header; `weight` may be missing)."""
+    path = Path(path)
+    try:
+        table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
+        missing = {"video", "start", "class", "score"} - set(table.column_names)
+        if missing:
+            raise LabelsError(f"no column {', '.join(sorted(missing))}", where=path, rule=RULE)
+        if "weight" not in table.column_names:
+            table = table.append_column("weight", pa.array(np.ones(len(table), np.float32)))
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except pa.ArrowInvalid as error:
+        raise LabelsError(str(error).splitlines()[0], where=path, rule=RULE) from error
+    labels = _from_table(table, path)
+    refuse_repeats(labels, path)
+    return labels
+
+
+RULE = "Labels have the columns video, start, class, score and perhaps weight"
+
+
+def write_labels(path: str | Path, labels: SegmentLabels) -> None:
+    columns = [
+        pa.array(labels.video.tolist(), pa.binary()).cast(pa.string()),
+        *(pa.array(c) for c in (labels.start_s, labels.class_id, labels.score, labels.weight)),
+    ]
+    with atomic_path(path) as partial:
+        pq.write_table(pa.table(columns, SCHEMA), partial, compression="zstd")
+
+
+def _read_csv(path: Path) -> pa.Table:
+    convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
+    return pa_csv.read_csv(path, convert_options=convert)
+
+
+def _from_table(table: pa.Table, path: Path) -> SegmentLabels:
+    for name in SCHEMA.names:
+        nulls = pc.is_null(table[name]).to_numpy()
+        if nulls.any():
+            raise LabelsError(f"row {int(nulls.argmax())} has no {name}", where=path, rule=RULE)
+    video = np.array(table["video"].cast(pa.binary()).to_pylist(), np.bytes_)
+    start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
+    if len(score) and not (np.isfinite(score) & (score >= 0) & (score <= 1)).all():
+        raise LabelsError("a score is outside [0, 1]", where=path, rule=RULE)
+    return SegmentLabels(video, start, class_id, score, weight)

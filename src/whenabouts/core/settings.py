@@ -1,0 +1,81 @@
+"""Frozen dataclasses <-> plain dictionaries; a misspelt name is an error with a suggestion."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from whenabouts.core.errors import SettingsError, suggest
+
+T = TypeVar("T")
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Nested plain dictionary of a settings dataclass, ready for JSON."""
+    return dataclasses.asdict(settings)
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """The dataclass `kind` from a (nested) dictionary.
+
+    Fields left out keep their defaults. Raises SettingsError on an unknown name or a value of the
+    wrong type, naming the field by its dotted path.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise SettingsError(
+                f"no setting '{name}'", where=where or kind.__name__, remedy=suggest(name, fields)
+            )
+    built = {n: _convert(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in values.items()}
+    return kind(**built)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise _wrong(where, value, "a table of settings")
+        return from_dict(hint, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(args, value, where)
+    if origin is typing.Literal:
+        if value not in args:
+            raise _wrong(where, value, f"one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(args, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise _wrong(where, value, f"of type {getattr(hint, '__name__', hint)}")
+    return value
+
+
+def _convert_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    for arg in args:
+        if value is None and arg is type(None):
+            return None
+        try:
+            return _convert(arg, value, where)
+        except SettingsError:
+            continue
+    raise _wrong(where, value, f"one of {', '.join(str(a) for a in args)}")
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, value, "a list")
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(args) != len(value):
+        raise _wrong(where, value, f"a list of {len(args)}")
+    return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+
+
+def _wrong(where: str, value: Any, rule: str) -> SettingsError:
+    return SettingsError(f"the value is {value!r}", where=where, rule=f"it must be {rule}")

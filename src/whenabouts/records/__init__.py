@@ -1,0 +1,1 @@
+"""Bytes <-> records: TFRecord framing, checksums, the protobuf wire walk, quantisation. No torch."""
