@@ -1,0 +1,1 @@
+"""The commands: arguments in, calls to the rooms below, results out."""

@@ -20,8 +20,8 @@ LOG_EVERY_S = 10.0
 class Progress:
     """Counts `total` units of work; `unit` "B" is shown as KB, MB, GB."""
 
-    def __init__(self, what: str, total: float, unit: str) -> None:
-        self.what, self.total, self.unit = what, max(total, 1e-9), unit
+    def __init__(self, what: str, total: float, unit: str, every_s: float = LOG_EVERY_S) -> None:
+        self.what, self.total, self.unit, self._every_s = what, max(total, 1e-9), unit, every_s
         self.done, self.note = 0.0, ""
         self.began_s = self._logged_s = time.monotonic()
 
@@ -40,7 +40,7 @@ class Progress:
 
     def _show(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._logged_s >= LOG_EVERY_S:
+        if now_s - self._logged_s >= self._every_s:
             self._logged_s = now_s
             say(self.line())
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,66 +70,78 @@ FILES = ("segments.parquet", "classes.csv", "scores.npy", "made-by.json")
 
 
 class ScoresWriter:
-    """Writes blocks of rows into a Scores folder that is not yet named; see `scores_writer`."""
+    """Writes blocks of rows in any order; the folder gets its name when `commit` is called.
 
-    def __init__(self, partial: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        self.partial, self.shape, self.dtype = partial, shape, dtype
-        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        self._file = (partial / "scores.npy").open("r+b" if self._exists() else "w+b")
-        self._file.seek(0)
+    Until then it is `.NAME.partial`, and stays so after an interruption for the next attempt, which
+    may skip the rows it knows to be written. Several processes may write to one folder: each makes
+    a writer and flushes; then one commits.
+    """
+
+    def __init__(
+        self, path: str | Path, segments: SegmentTable, classes: ClassOrder, dtype: str = "float32"
+    ) -> None:
+        self.path, self.segments, self.classes = Path(path), segments, classes
+        _refuse_other_content(self.path)
+        self.partial = partial_path(self.path)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._dtype = np.dtype(dtype)
+        self._row_bytes = len(classes) * self._dtype.itemsize
+        # Not "w+b": another process may have begun to write.
+        self._file = os.fdopen(os.open(self.partial / "scores.npy", os.O_RDWR | os.O_CREAT), "r+b")
+        shape = (len(segments), len(classes))
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
         npy_format.write_array_header_1_0(self._file, header)
         self._first = self._file.tell()
-        size = self._first + int(np.prod(shape)) * dtype.itemsize
-        # Claims the disk space now: a full disk is an error here, not hours later.
-        os.posix_fallocate(self._file.fileno(), 0, size)
-        self._file.truncate(size)
+        self._claim(self._first + len(segments) * self._row_bytes)
 
-    def _exists(self) -> bool:
-        return (self.partial / "scores.npy").exists()
+    def _claim(self, size: int) -> None:
+        """Take the disk space now: a full disk is an error here, not hours later."""
+        self._file.flush()
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        except OSError:
+            self.discard()
+            raise
+        self._file.truncate(size)
 
     def write(self, first_row: int, values: NDArray[np.floating]) -> None:
         """Put `values` [n, C] at rows first_row.. of the array."""
-        assert values.shape[1] == self.shape[1]
-        assert first_row + len(values) <= self.shape[0]
-        block = np.ascontiguousarray(values, self.dtype)
-        self._file.seek(self._first + first_row * self.shape[1] * self.dtype.itemsize)
-        self._file.write(block.data)
+        assert values.shape[1] == len(self.classes)
+        assert first_row + len(values) <= len(self.segments)
+        self._file.seek(self._first + first_row * self._row_bytes)
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
 
     def flush(self) -> None:
         """The rows written so far are on the disk when this returns."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def commit(self, made_by: dict[str, Any]) -> None:
+        """All rows are written: complete the folder and give it its name."""
+        self.flush()
+        self.close()
+        _write_segments(self.partial / "segments.parquet", self.segments)
+        write_classes(self.partial / "classes.csv", self.classes)
+        write_json(self.partial / "made-by.json", {"format": FORMAT, **made_by})
+        for extra in self.partial.iterdir():
+            if extra.name not in FILES:
+                extra.unlink()
+        replace_dir(self.partial, self.path)
+
     def close(self) -> None:
         self._file.close()
 
+    def discard(self) -> None:
+        self.close()
+        shutil.rmtree(self.partial, ignore_errors=True)
 
-@contextmanager
-def scores_writer(
-    path: str | Path,
-    segments: SegmentTable,
-    classes: ClassOrder,
-    made_by: dict[str, Any],
-    dtype: str = "float32",
-) -> Iterator[ScoresWriter]:
-    """Yield a writer; the folder gets the name `path` only if the block ends well.
 
-    After an interruption the unfinished folder stays as `.NAME.partial` for the next attempt, which
-    may skip the rows it knows to be written (`predict` keeps that count beside them).
-    """
-    path = Path(path)
-    partial = partial_path(path)
-    partial.mkdir(parents=True, exist_ok=True)
-    writer = ScoresWriter(partial, (len(segments), len(classes)), np.dtype(dtype))
-    try:
-        yield writer
-        writer.flush()
-    finally:
-        writer.close()
-    _write_segments(partial / "segments.parquet", segments)
-    write_classes(partial / "classes.csv", classes)
-    write_json(partial / "made-by.json", {"format": FORMAT, **made_by})
-    replace_dir(partial, path)
+def _refuse_other_content(path: Path) -> None:
+    """Scores replace Scores, never anything else that happens to lie at `path`."""
+    if path.exists() and not (path / "made-by.json").is_file():
+        raise ScoresError(
+            "something else than Scores is here", where=path, remedy="choose another --out"
+        )
 
 
 def partial_path(path: Path) -> Path:

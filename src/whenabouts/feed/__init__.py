@@ -1,0 +1,1 @@
+"""Corpus -> batches: order, gathering bytes, masks, dequantising on the device."""

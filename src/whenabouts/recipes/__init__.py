@@ -1,0 +1,1 @@
+"""Recipes: functions that return complete settings of a model and its training."""

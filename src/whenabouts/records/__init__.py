@@ -1,1 +1,1 @@
-"""Bytes <-> records: TFRecord framing, checksums, the protobuf wire walk, quantisation. No torch."""
+"""Bytes <-> records: TFRecord framing, checksums, the protobuf wire walk, quantising. No torch."""

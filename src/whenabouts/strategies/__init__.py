@@ -1,0 +1,1 @@
+"""Training strategies: short programs over fit and predict."""

@@ -1,0 +1,76 @@
+"""The command line: one line a command. A command's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from whenabouts import __version__
+from whenabouts.core.errors import UsageError, WhenaboutsError, suggest
+
+COMMANDS = {
+    "demo": "run the main job end to end on made data; ends with numbers and a page",
+    "make-corpus": "write a corpus of planted topics in the YouTube-8M wire format",
+    "index": "index TFRecord shards: checksums, where each frame lies, labels, splits",
+    "train": "train a recipe on an indexed corpus; gives a run",
+    "predict": "score every segment of a corpus with a run; gives Scores",
+    "evaluate": "mAP@K of Scores or of a submission file; GAP, mAP, Hit@1 of videos",
+    "submit": "write the submission file from Scores",
+    "report": "write one HTML page about a run and its Scores",
+}
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"whenabouts {__version__}")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except UsageError as error:
+        return _fail(f"whenabouts: {error}", 2)
+    except WhenaboutsError as error:
+        return _fail(f"whenabouts: {error}", 1)
+    except OSError as error:
+        return _fail(f"whenabouts: {error.filename or words[0]}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("whenabouts: interrupted", INTERRUPTED)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command not in COMMANDS:
+        raise UsageError(f"no command '{command}'", remedy=suggest(command, COMMANDS))
+    # Late, so that `--help` and `--version` need not load torch, which takes seconds.
+    module = importlib.import_module(f"whenabouts.commands.{command.replace('-', '_')}")
+    module.main(arguments)
+    return 0
+
+
+def overview() -> str:
+    lines = [f"  {name:<12} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: whenabouts COMMAND ...",
+            "",
+            "Find when each topic appears in a video.",
+            "",
+            *lines,
+            "",
+            "'whenabouts COMMAND --help' tells all about one, with an example.",
+        ]
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""`whenabouts predict`"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Literal
+
+import tyro
+
+from whenabouts.commands.arguments import chosen_splits, give, parse
+from whenabouts.core.errors import UsageError
+from whenabouts.corpus.corpus import open_corpus
+from whenabouts.corpus.splits import SPLITS
+from whenabouts.train.distributed import join_team
+from whenabouts.train.predict import PredictSettings, predict
+from whenabouts.train.run import open_run
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Score every segment of a corpus with a run; writes Scores (a folder).
+
+    An interrupted call goes on where it was.
+
+    Example: whenabouts predict runs/s-logi corpus.index -o scores --splits v2
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+    index: tyro.conf.Positional[Path]
+    """The index of the corpus."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The Scores folder to write."""
+    splits: tuple[str, ...] = SPLITS
+    """Which splits of the corpus; all of them if not said."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """float16 halves the file; scores near 1 then tie (steps of 0.0005)."""
+    chunk_size: int = 4096
+    """Segments computed at once: what memory depends on."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    args = parse(Predict, "predict", arguments)
+    corpus, run = open_corpus(args.index), open_run(args.run)
+    rows = corpus.rows(chosen_splits(args.splits))
+    if not len(rows):
+        raise UsageError(
+            f"no videos in splits {', '.join(args.splits)}",
+            where=args.index,
+            remedy="choose other --splits",
+        )
+    settings = PredictSettings(args.chunk_size, args.dtype)
+    with join_team(args.device) as team:
+        began_s = monotonic()
+        made_by = {"splits": list(args.splits)}
+        count = predict(run, corpus, rows, args.out, settings, team, made_by)
+        if team.is_main:
+            time_s = monotonic() - began_s
+            result = {
+                "scores": str(args.out),
+                "segments": count,
+                "videos": len(rows),
+                "time_s": time_s,
+            }
+            line = (
+                f"{args.out}: {count:,} segments of {len(rows):,} videos x {len(run.classes):,} "
+                f"classes in {time_s:.1f} s"
+            )
+            give(result, [line], as_json=args.json)

@@ -1,0 +1,103 @@
+"""`whenabouts train`"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from whenabouts.commands.arguments import give, parse
+from whenabouts.core.atomic import write_json
+from whenabouts.corpus.corpus import open_corpus
+from whenabouts.models.table import build_model
+from whenabouts.recipes.recipe import Recipe
+from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.s1 import Bench, train_s1
+from whenabouts.train.distributed import Team, join_team
+from whenabouts.train.log import MetricsLog
+from whenabouts.train.run import create_run
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a recipe on an indexed corpus: on V1, watching V2; gives a run (a folder).
+
+    Every setting of the recipe is a flag. Ctrl-C leaves a run that --resume continues bit for bit.
+
+    Example: whenabouts train s-logi corpus.index -o runs/s-logi --loop.seed 1
+    """
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    index: tyro.conf.Positional[Path]
+    """The index of the corpus."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The run's folder."""
+    final: bool = False
+    """Then train anew on V1 + V2, with twice the iterations of the best step."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    resident_gb: float = 4.0
+    """Rated segments that fit in this many GB are kept in memory, on the device."""
+    tensorboard: bool = False
+    """Write TensorBoard events beside metrics.jsonl."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    name, rest = _recipe_name(arguments)
+    default = Train(recipe_named(name), tyro.MISSING, tyro.MISSING)
+    args = parse(Train, f"train {name}", rest, default)
+    with join_team(args.device) as team:
+        result = train(args, name, team)
+        if team.is_main:
+            best, step = result["best_v2_map"], result["best_step"]
+            line = f"{args.out}: V2 mAP {best:.4f} at step {step}, {result['time_s']:.0f} s"
+            give(result, [line], as_json=args.json)
+
+
+def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    listing = "\n".join(
+        f"  {n:<10} {(f.__doc__ or '').splitlines()[0]}" for n, f in RECIPES.items()
+    )
+    text = f"usage: whenabouts train RECIPE INDEX -o RUN ...\n\nrecipes:\n{listing}\n"
+    print(f"{text}\n'whenabouts train RECIPE --help' lists every setting.")
+    raise SystemExit(0 if arguments else 2)
+
+
+def train(args: Train, name: str, team: Team) -> dict[str, object]:
+    """Train as the arguments say; returns what `run.json` holds."""
+    corpus = open_corpus(args.index)
+    if team.is_main:
+        create_run(args.out, args.recipe, corpus, resume=args.resume)
+    team.wait()
+    recipe = args.recipe
+
+    with closing(MetricsLog(args.out, tensorboard=args.tensorboard and team.is_main)) as log:
+        bench = Bench(corpus, args.out, log, team, int(args.resident_gb * 1e9))
+        found = train_s1(
+            lambda: build_model(recipe.model, corpus.dataset.width, len(corpus.classes)),
+            recipe.strategy,
+            recipe.optimiser,
+            recipe.loop,
+            bench,
+            final=args.final,
+        )
+    result: dict[str, object] = {
+        "recipe": name,
+        "best_v2_map": found.best_mean_ap,
+        "best_step": found.best_step,
+        "trained_on": ["v1", "v2"] if args.final else ["v1"],
+        "time_s": found.elapsed_s,
+    }
+    if team.is_main:
+        write_json(args.out / "run.json", result)
+    return result

@@ -1,0 +1,228 @@
+"""Open an index: the columns in memory as arrays, the shards mapped when first touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from whenabouts.core.classes import ClassOrder
+from whenabouts.core.errors import CorpusError
+from whenabouts.core.labels import SegmentLabels, segment_labels
+from whenabouts.core.segments import SegmentTable
+from whenabouts.core.settings import from_dict
+from whenabouts.corpus.dataset import DatasetSettings
+from whenabouts.corpus.splits import SPLITS, Split
+from whenabouts.records.examples import frames_of, parse_sequence_example
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A list a video: values[offsets[v]:offsets[v + 1]] belong to video v."""
+
+    values: NDArray[Any]
+    offsets: NDArray[np.int64]
+
+    def of(self, row: int) -> NDArray[Any]:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        """The lists of the given videos, in that order."""
+        parts = [self.of(row) for row in rows.tolist()]
+        offsets = np.cumsum([0, *(len(part) for part in parts)])
+        return Ragged(np.concatenate([self.values[:0], *parts]), offsets)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The video row of each value."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one feature list of each video lies in its shard; stride 0 where not regular."""
+
+    offset: NDArray[np.int64]
+    stride: NDArray[np.int32]
+    num_frames: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An indexed corpus of V videos. Rows are videos, in the order of the shards.
+
+    video_ids: bytes [V]; num_frames: [V]; split: index into SPLITS [V]; labels: class ids;
+    rated_*: the rated (segment, class) pairs, parallel; places: one a feature list.
+    """
+
+    path: Path
+    dataset: DatasetSettings
+    classes: ClassOrder
+    shard_paths: tuple[Path, ...]
+    video_ids: NDArray[np.bytes_]
+    split: NDArray[np.int8]
+    num_frames: NDArray[np.int32]
+    labels: Ragged
+    rated_start_s: Ragged
+    rated_class: Ragged
+    rated_score: Ragged
+    shard: NDArray[np.int32]
+    record_offset: NDArray[np.int64]
+    record_length: NDArray[np.int64]
+    places: tuple[Places, ...]
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def rows(self, splits: Sequence[Split]) -> NDArray[np.int64]:
+        """The rows of the videos in the given splits."""
+        wanted = [SPLITS.index(s) for s in splits]
+        return np.flatnonzero(np.isin(self.split, wanted))
+
+    def rows_of(self, video_ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """The row of each video id; -1 where the corpus does not have the video."""
+        nothing = np.zeros(0, np.int64)
+        return SegmentTable(self.video_ids, nothing, nothing).videos_of(video_ids)
+
+    def segments(self, rows: NDArray[np.int64]) -> SegmentTable:
+        """Every segment of the given videos, the partial last ones too."""
+        video, starts_s = self.dataset.grid.starts(self.num_frames[rows])
+        return SegmentTable(self.video_ids[rows], video, starts_s)
+
+    def rated(self, rows: NDArray[np.int64]) -> SegmentLabels:
+        """The rated pairs of the given videos."""
+        pair_row = self.rated_class.rows
+        keep = np.isin(pair_row, rows)
+        return segment_labels(
+            self.video_ids[pair_row[keep]],
+            self.rated_start_s.values[keep],
+            self.rated_class.values[keep],
+            self.rated_score.values[keep],
+        )
+
+    @cached_property
+    def buffers(self) -> ShardBuffers:
+        return ShardBuffers(self.shard_paths)
+
+    def frames(self, row: int) -> list[NDArray[np.uint8]]:
+        """The frames of each feature list of a video: [num_frames, width] views, not copies."""
+        buffer = self.buffers[int(self.shard[row])]
+        return [self._view(buffer, row, k) for k in range(len(self.places))]
+
+    def _view(self, buffer: mmap, row: int, feature: int) -> NDArray[np.uint8]:
+        place, width = self.places[feature], self.dataset.features[feature].width
+        count, stride = int(place.num_frames[row]), int(place.stride[row])
+        if count and not stride:
+            return self._irregular(buffer, row, feature)
+        offset = int(place.offset[row]) if count else 0
+        return np.ndarray((count, width), np.uint8, buffer, offset, (stride, 1))
+
+    def _irregular(self, buffer: mmap, row: int, feature: int) -> NDArray[np.uint8]:
+        """A list whose frames are not evenly spaced: walked again, and copied."""
+        whole = np.frombuffer(buffer, np.uint8)
+        offset, length = int(self.record_offset[row]), int(self.record_length[row])
+        record = parse_sequence_example(whole, offset, length)
+        keys = self.dataset.features[feature].keys
+        key = next(k for k in keys if k in record.lists)
+        return frames_of(whole, record.lists[key])
+
+
+class ShardBuffers:
+    """Read-only maps of the shards, each opened when first asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._maps: dict[int, mmap] = {}
+
+    def __getitem__(self, shard: int) -> mmap:
+        if shard not in self._maps:
+            with self._paths[shard].open("rb") as file:
+                self._maps[shard] = mmap(file.fileno(), 0, access=ACCESS_READ)
+        return self._maps[shard]
+
+
+def open_corpus(path: str | Path) -> Corpus:
+    """Open an index made by `whenabouts index`.
+
+    Raises CorpusError if it is no index, or if a shard is missing or is not what was indexed.
+    """
+    path = Path(path)
+    header, table = _read(path)
+    dataset = from_dict(DatasetSettings, header["dataset"], str(path))
+    classes = ClassOrder(tuple(header["classes"]["ids"]), tuple(header["classes"]["names"]))
+    split_names = table["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
+    return Corpus(
+        path=path,
+        dataset=dataset,
+        classes=classes,
+        shard_paths=tuple(_check_shard(path, shard) for shard in header["shards"]),
+        video_ids=np.array(table["id"].cast(pa.binary()).to_pylist(), np.bytes_),
+        split=np.select([split_names == s for s in SPLITS], range(len(SPLITS)), -1).astype(np.int8),
+        num_frames=table["frames"].to_numpy(),
+        labels=_ragged(table["labels"]),
+        rated_start_s=_ragged(table["rated_start"]),
+        rated_class=_ragged(table["rated_class"]),
+        rated_score=_ragged(table["rated_score"]),
+        shard=table["shard"].to_numpy(),
+        record_offset=table["offset"].to_numpy(),
+        record_length=table["length"].to_numpy(),
+        places=tuple(_places(table, feature.name) for feature in dataset.features),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
+    remedy = "make one with 'whenabouts index SHARDS... -o INDEX'"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise CorpusError("no index here", where=path, remedy=remedy) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        fact = "not a Parquet file"
+        raise CorpusError(fact, where=path, rule="an index is one", remedy=remedy) from error
+    header = json.loads((table.schema.metadata or {}).get(b"whenabouts", b"{}"))
+    if header.get("format") != FORMAT:
+        fact = f"index format is {header.get('format')}"
+        raise CorpusError(fact, where=path, rule=f"it must be {FORMAT}", remedy=remedy)
+    return header, table
+
+
+def _check_shard(index_path: Path, shard: dict[str, Any]) -> Path:
+    path = Path(index_path.absolute().parent, shard["path"])
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CorpusError(
+            "shard is missing", where=path, remedy="put it back, or index again"
+        ) from error
+    if (stat.st_size, stat.st_mtime_ns) != (shard["size"], shard["mtime_ns"]):
+        raise CorpusError(
+            f"shard has changed since it was indexed ({stat.st_size} bytes, then {shard['size']})",
+            where=path,
+            remedy="index again",
+        )
+    return path.resolve()
+
+
+def _ragged(column: pa.ChunkedArray) -> Ragged:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    values = array.values.to_numpy()[offsets[0] : offsets[-1]]
+    return Ragged(values, offsets - offsets[0])
+
+
+def _places(table: pa.Table, name: str) -> Places:
+    columns = (table[f"{name}_{part}"].to_numpy() for part in ("offset", "stride", "frames"))
+    return Places(*columns)

@@ -1,0 +1,337 @@
+"""Build the index of a corpus: one row a video, in one Parquet file.
+
+Shards are read by several processes, one shard at a time. The rows of a finished shard are kept in
+`INDEX.parts/`, so that an interrupted call goes on where it was; the folder goes when the index is
+whole. Checksums are verified, and what cannot be read is left out, counted and listed by file and
+offset in `INDEX.left-out.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from whenabouts.core.atomic import atomic_path
+from whenabouts.core.classes import ClassOrder
+from whenabouts.core.errors import CorpusError, RecordError
+from whenabouts.core.processes import map_unordered
+from whenabouts.core.progress import progress
+from whenabouts.core.settings import to_dict
+from whenabouts.corpus.corpus import FORMAT
+from whenabouts.corpus.dataset import DatasetSettings, detect_preset
+from whenabouts.corpus.entries import Entry, build_entry
+from whenabouts.corpus.ratings import Ratings, usable_ratings
+from whenabouts.corpus.splits import Role
+from whenabouts.records.examples import parse_sequence_example
+from whenabouts.records.framing import BadSpan, Span, scan_records
+from whenabouts.records.shards import open_shard
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A TFRecord file as it was when it was indexed; `role` decides the split of its videos."""
+
+    path: str
+    role: Role
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A stretch of a shard that is not in the index, and why."""
+
+    path: str
+    offset: int
+    length: int
+    reason: str
+
+
+@dataclass
+class IndexReport:
+    """What an index holds and what was left out of it."""
+
+    num_videos: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+    notices: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def num_lost_ratings(self) -> int:
+        return sum(count for reason, count in self.notices.items() if reason.startswith("rat"))
+
+    def lines(self) -> Iterator[str]:
+        """For people: one line a reason, then the first few places."""
+        for reason, count in sorted(self.notices.items()):
+            yield f"{count:,} x {reason}"
+        for entry in self.left_out[:20]:
+            yield f"left out: {entry.path} at byte {entry.offset}: {entry.reason}"
+        if len(self.left_out) > 20:
+            yield f"... and {len(self.left_out) - 20:,} more left out"
+
+
+@dataclass(frozen=True)
+class IndexJob:
+    """All that a process needs to index one shard."""
+
+    shard: Shard
+    dataset: DatasetSettings
+    classes: ClassOrder | None
+    part_path: Path
+
+
+def build_index(
+    shards: Sequence[tuple[Role, Path]],
+    index_path: Path,
+    dataset: DatasetSettings | None = None,
+    classes: ClassOrder | None = None,
+    vocabulary: dict[int, str] | None = None,
+    processes: int = 1,
+    *,
+    strict: bool = False,
+) -> IndexReport:
+    """Index the shards into `index_path` and say what was left out.
+
+    dataset None: the preset that fits the first record. classes None: every class that is rated,
+    in rising order. Raises CorpusError if no shard or no readable video is there, or, if `strict`,
+    when anything at all has to be left out.
+    """
+    if not shards:
+        raise CorpusError("no shards given", remedy="pass TFRecord files, folders or globs")
+    described = [describe_shard(path, role) for role, path in shards]
+    dataset = dataset or detect_dataset([s.path for s in described])
+    jobs = _jobs(described, index_path, dataset, classes)
+    report = IndexReport()
+    with progress("index", sum(s.size for s in described), "B") as bar:
+        for job, part in map_unordered(index_shard, jobs, processes):
+            report.num_videos += part.num_videos
+            report.notices += part.notices
+            report.left_out += part.left_out
+            bar.advance(job.shard.size, f"{report.num_videos:,} videos")
+    table = _merge(jobs, report)
+    if strict and (report.left_out or report.num_lost_ratings):
+        raise CorpusError(
+            f"{len(report.left_out):,} records, {report.num_lost_ratings:,} ratings cannot be used",
+            where=index_path,
+            rule="nothing may be left out with --strict",
+            remedy="; ".join(report.lines()),
+        )
+    ids = classes.ids if classes else np.unique(table["rated_class"].combine_chunks().values)
+    order = ClassOrder.of(np.asarray(ids).tolist(), vocabulary)
+    _write_index(index_path, table, dataset, order, described)
+    _write_left_out(index_path, report)
+    shutil.rmtree(_parts_dir(index_path))
+    return report
+
+
+def describe_shard(path: Path, role: Role) -> Shard:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CorpusError(error.strerror or "cannot be read", where=path) from error
+    return Shard(str(path.absolute()), role, stat.st_size, stat.st_mtime_ns)
+
+
+def detect_dataset(paths: Sequence[str]) -> DatasetSettings:
+    """The preset that fits the first readable record of the shards."""
+    for path in paths:
+        buffer = open_shard(path)
+        for span in scan_records(buffer):
+            if isinstance(span, BadSpan):
+                continue
+            try:
+                record = parse_sequence_example(buffer, span.offset, span.length)
+            except RecordError:
+                continue
+            if any(frames.count for frames in record.lists.values()):
+                return detect_preset({k: v.width for k, v in record.lists.items()}, path)
+    raise CorpusError(
+        "no readable record with frames",
+        where=paths[0],
+        rule="shards are TFRecord files of SequenceExample",
+    )
+
+
+def _jobs(
+    shards: Sequence[Shard], index_path: Path, dataset: DatasetSettings, classes: ClassOrder | None
+) -> list[IndexJob]:
+    parts = _parts_dir(index_path)
+    parts.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps([FORMAT, to_dict(dataset), classes and classes.ids])
+    jobs = []
+    for shard in shards:
+        name = hashlib.blake2b(f"{asdict(shard)} {settings}".encode(), digest_size=16).hexdigest()
+        jobs.append(IndexJob(shard, dataset, classes, parts / f"{name}.parquet"))
+    return jobs
+
+
+def _parts_dir(index_path: Path) -> Path:
+    return index_path.with_name(f"{index_path.name}.parts")
+
+
+# ---- one shard -----------------------------------------------------------------------------------
+
+
+def index_shard(job: IndexJob) -> IndexReport:
+    """Index one shard into its part file, unless an earlier call has done so."""
+    if job.part_path.exists():
+        kept = json.loads(pq.read_schema(job.part_path).metadata[b"report"])
+        left_out = [LeftOut(**entry) for entry in kept["left_out"]]
+        return IndexReport(kept["num_videos"], left_out, Counter(kept["notices"]))
+    report = IndexReport()
+    entries = list(_read_entries(job, report))
+    report.num_videos = len(entries)
+    report.notices["video has feature lists of different length"] = sum(
+        entry.is_uneven for entry, _ in entries
+    )
+    table = _table(entries, job, report)
+    kept = {
+        "num_videos": report.num_videos,
+        "left_out": [asdict(entry) for entry in report.left_out],
+        "notices": dict(+report.notices),
+    }
+    metadata = {"report": json.dumps(kept)}
+    with atomic_path(job.part_path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial)
+    return report
+
+
+def _read_entries(job: IndexJob, report: IndexReport) -> Iterator[tuple[Entry, Span]]:
+    path = job.shard.path
+    buffer = open_shard(path)
+    for span in scan_records(buffer):
+        if isinstance(span, BadSpan):
+            report.left_out.append(LeftOut(path, span.offset, span.length, span.reason))
+            continue
+        try:
+            record = parse_sequence_example(buffer, span.offset, span.length)
+            yield build_entry(record, job.dataset, job.shard.role), span
+        except RecordError as error:
+            report.left_out.append(LeftOut(path, span.offset, span.length, str(error)))
+
+
+def _table(entries: list[tuple[Entry, Span]], job: IndexJob, report: IndexReport) -> pa.Table:
+    rows = [entry for entry, _ in entries]
+    columns = {
+        "id": pa.array([e.video_id for e in rows], pa.string()),
+        "split": pa.array([e.split for e in rows], pa.string()),
+        "frames": pa.array([e.num_frames for e in rows], pa.int32()),
+        "offset": pa.array([s.offset for _, s in entries], pa.int64()),
+        "length": pa.array([s.length for _, s in entries], pa.int64()),
+        "labels": pa.array([e.labels for e in rows], pa.list_(pa.int32())),
+        **_rated_columns(rows, job, report),
+    }
+    for k, feature in enumerate(job.dataset.features):
+        lists = [e.lists[k] for e in rows]
+        strides = [0 if f.offsets is not None else f.stride for f in lists]
+        columns[f"{feature.name}_offset"] = pa.array([f.offset for f in lists], pa.int64())
+        columns[f"{feature.name}_stride"] = pa.array(strides, pa.int32())
+        columns[f"{feature.name}_frames"] = pa.array([f.count for f in lists], pa.int32())
+    return pa.table(columns)
+
+
+def _rated_columns(
+    rows: list[Entry], job: IndexJob, report: IndexReport
+) -> dict[str, pa.ListArray]:
+    num_frames = np.array([e.num_frames for e in rows], np.int64)
+    ratings, left_out = usable_ratings(
+        _raw_ratings(rows), num_frames, job.dataset.grid, job.classes
+    )
+    report.notices += left_out
+    counts = np.bincount(ratings.video, minlength=len(rows))
+    offsets = pa.array(np.r_[0, np.cumsum(counts)].astype(np.int32))
+    return {
+        name: pa.ListArray.from_arrays(offsets, pa.array(values).cast(kind))
+        for name, values, kind in (
+            ("rated_start", ratings.start_s, pa.int32()),
+            ("rated_class", ratings.class_id, pa.int32()),
+            ("rated_score", ratings.score, pa.float32()),
+        )
+    }
+
+
+def _raw_ratings(rows: list[Entry]) -> Ratings:
+    """The ratings of all videos, one after another, as the records give them."""
+    rated = [(k, e.rated) for k, e in enumerate(rows) if e.rated is not None]
+    video = np.repeat([k for k, _ in rated], [len(r[0]) for _, r in rated]).astype(np.int64)
+    fields = [np.concatenate([r[k] for _, r in rated] or [np.zeros(0)]) for k in range(4)]
+    start_s, end_s, class_id = (f.astype(np.int64) for f in fields[:3])
+    return Ratings(video, start_s, end_s, class_id, fields[3].astype(np.float32))
+
+
+# ---- all shards ----------------------------------------------------------------------------------
+
+
+def _merge(jobs: list[IndexJob], report: IndexReport) -> pa.Table:
+    """One table of all parts, in the order of the shards; of equal ids the first stays."""
+    tables = [_with_shard(pq.read_table(job.part_path), k) for k, job in enumerate(jobs)]
+    table = pa.concat_tables(tables).combine_chunks()
+    table = _drop_repeated_ids(table, [j.shard.path for j in jobs], report)
+    if not len(table):
+        raise CorpusError(
+            "no record could be used", where=jobs[0].shard.path, remedy=next(report.lines(), "")
+        )
+    report.num_videos = len(table)
+    return table
+
+
+def _write_index(
+    index_path: Path,
+    table: pa.Table,
+    dataset: DatasetSettings,
+    classes: ClassOrder,
+    shards: list[Shard],
+) -> None:
+    header = {
+        "format": FORMAT,
+        "dataset": to_dict(dataset),
+        "classes": asdict(classes),
+        "shards": [_relative(shard, index_path) for shard in shards],
+    }
+    metadata = {"whenabouts": json.dumps(header)}
+    with atomic_path(index_path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
+
+
+def _with_shard(table: pa.Table, shard: int) -> pa.Table:
+    column = pa.array(np.full(len(table), shard, np.int32))
+    return table.replace_schema_metadata(None).append_column("shard", column)
+
+
+def _drop_repeated_ids(table: pa.Table, paths: list[str], report: IndexReport) -> pa.Table:
+    ids = np.array(table["id"].cast(pa.binary()).to_pylist(), np.bytes_)
+    _, first = np.unique(ids, return_index=True)
+    repeated = np.ones(len(ids), bool)
+    repeated[first] = False
+    for row in np.flatnonzero(repeated):
+        place = table.slice(row, 1).select(["shard", "offset", "length"]).to_pylist()[0]
+        reason = f"video id {ids[row]!r} stands in an earlier record"
+        path = paths[place["shard"]]
+        report.left_out.append(LeftOut(path, place["offset"], place["length"], reason))
+    return table.filter(pa.array(~repeated)) if repeated.any() else table
+
+
+def _relative(shard: Shard, index_path: Path) -> dict[str, Any]:
+    """Shards are named relative to the index, so that both can move together."""
+    return {**asdict(shard), "path": os.path.relpath(shard.path, index_path.absolute().parent)}
+
+
+def _write_left_out(index_path: Path, report: IndexReport) -> None:
+    path = index_path.with_name(f"{index_path.name}.left-out.csv")
+    if not report.left_out:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as out:
+        rows = [(e.path, e.offset, e.length, e.reason) for e in report.left_out]
+        csv.writer(out).writerows([("shard", "offset", "length", "reason"), *rows])

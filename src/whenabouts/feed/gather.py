@@ -1,0 +1,77 @@
+"""Gather frames of many videos from the mapped shards into one batch of bytes.
+
+Each feature list of a video is one strided copy from the page cache into the batch; the bytes are
+touched once and stay uint8 until they are on the device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.records.quantize import ZERO_BYTE
+
+
+class Gatherer:
+    """Copies stretches of frames of a corpus into an array of frames, features side by side."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus, self._buffers = corpus, corpus.buffers
+        widths = [feature.width for feature in corpus.dataset.features]
+        ends = np.cumsum(widths).tolist()
+        self._columns = [(end - width, end) for width, end in zip(widths, ends)]
+
+    def gather(
+        self,
+        rows: NDArray[np.int64],
+        first_frames: NDArray[np.int64],
+        num_frames: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Copy frames first_frames[i] .. + num_frames[i] of video rows[i] to out[slots[i]] ...
+
+        out: uint8 [N, D]. Frames that only the first feature list has are filled, in the other
+        lists, with the byte nearest to 0. What no stretch covers is not touched.
+        """
+        shards = self._corpus.shard[rows].tolist()
+        for feature, (left, right) in enumerate(self._columns):
+            place = self._corpus.places[feature]
+            present = np.clip(place.num_frames[rows] - first_frames, 0, num_frames)
+            regular = place.stride[rows] > 0
+            starts = place.offset[rows] + first_frames * place.stride[rows]
+            column = out[:, left:right]
+            if (present < num_frames).any() or not regular.all():
+                self._gather_odd(feature, rows, first_frames, num_frames, slots, column)
+            stretches = zip(
+                shards,
+                starts.tolist(),
+                place.stride[rows].tolist(),
+                present.tolist(),
+                slots.tolist(),
+            )
+            for shard, start, stride, count, slot in stretches:
+                if stride and count:
+                    shape = (count, right - left)
+                    column[slot : slot + count] = np.ndarray(
+                        shape, np.uint8, self._buffers[shard], start, (stride, 1)
+                    )
+
+    def _gather_odd(
+        self,
+        feature: int,
+        rows: NDArray[np.int64],
+        first_frames: NDArray[np.int64],
+        num_frames: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        column: NDArray[np.uint8],
+    ) -> None:
+        """Missing frames and irregular lists: rare, so that the usual loop need not ask."""
+        place = self._corpus.places[feature]
+        for row, first, count, slot in zip(rows, first_frames, num_frames, slots):
+            have = int(np.clip(place.num_frames[row] - first, 0, count))
+            column[slot + have : slot + count] = ZERO_BYTE
+            if have and place.stride[row] <= 0:
+                whole = self._corpus.frames(int(row))[feature]
+                column[slot : slot + have] = whole[first : first + have]

@@ -1,0 +1,135 @@
+"""Rated segments as batches: the frames of each segment and its rated (segment, class) pairs.
+
+A split that fits the budget is gathered once and kept on the device (RAM or GPU) as bytes; a larger
+one is gathered batch by batch. Both give the same batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whenabouts.core.classes import ClassOrder
+from whenabouts.core.errors import CorpusError
+from whenabouts.core.labels import SegmentLabels
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.feed.frames import BatchBuffer, normalised
+from whenabouts.feed.gather import Gatherer
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, UInt8
+    from torch import Tensor
+
+RESIDENT_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class RatedBatch:
+    """B segments and their P rated pairs. `num_segments` counts the batch over all processes."""
+
+    features: Float[Tensor, "B T D"]
+    mask: Bool[Tensor, "B T"]
+    pair_segment: Int[Tensor, " P"]
+    pair_class: Int[Tensor, " P"]
+    pair_label: Float[Tensor, " P"]
+    pair_weight: Float[Tensor, " P"]
+    num_segments: int
+
+
+class RatedSegments:
+    """The S rated segments of some videos of a corpus, with random access by segment.
+
+    `labels` holds their rated pairs, in the order of the segments.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        labels: SegmentLabels,
+        classes: ClassOrder,
+        device: torch.device,
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        """labels: pairs of segments of the corpus. Raises CorpusError if none can be used."""
+        column = classes.columns(labels.class_id)
+        labels, column = labels.take(column >= 0), column[column >= 0]
+        if not len(labels):
+            raise CorpusError(
+                "no rated segment of an evaluated class in the chosen splits",
+                where=corpus.path,
+                remedy="index validate shards with segment_labels, and check the class file",
+            )
+        self._corpus, self._device = corpus, device
+        self._gatherer, self._grid = Gatherer(corpus), corpus.dataset.grid
+        self._buffer = BatchBuffer(device)
+        self._group(labels, column)
+        self.bytes = len(self) * self._grid.num_frames * corpus.dataset.width
+        fits = self.bytes <= resident_bytes
+        self._resident = self._gather(np.arange(len(self))).to(device) if fits else None
+        self._buffer = BatchBuffer(device)  # the first may be as large as the split
+
+    def _group(self, labels: SegmentLabels, column: NDArray[np.int64]) -> None:
+        """Sort the pairs by segment; segments in the order of the corpus."""
+        row = self._corpus.rows_of(labels.video)
+        order = np.lexsort((column, labels.start_s, row))
+        segment = np.stack([row, labels.start_s], axis=1)[order]
+        is_first = np.r_[True, (segment[1:] != segment[:-1]).any(axis=1)]
+        self.labels = labels.take(order)
+        self._row, self._start_s = segment[is_first].T
+        self._pair_offset = np.r_[np.flatnonzero(is_first), len(order)]
+        self._pair_class = column[order]
+        self._first = self._grid.first_frame(self._start_s)
+        left = self._corpus.num_frames[self._row] - self._first
+        self._count = np.minimum(left, self._grid.num_frames)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def pairs_of(self, first: int, end: int) -> slice:
+        """Where the pairs of segments first .. end stand in `labels`."""
+        return slice(int(self._pair_offset[first]), int(self._pair_offset[end]))
+
+    @property
+    def is_resident(self) -> bool:
+        return self._resident is not None
+
+    def _gather(self, segments: NDArray[np.int64]) -> UInt8[Tensor, "B T D"]:
+        shape = (len(segments), self._grid.num_frames, self._corpus.dataset.width)
+        block = self._buffer.take(shape)
+        slots = np.arange(len(segments)) * self._grid.num_frames
+        rows, first, count = self._row[segments], self._first[segments], self._count[segments]
+        self._gatherer.gather(rows, first, count, slots, block.numpy().reshape(-1, shape[-1]))
+        return block
+
+    def _frames(self, segments: NDArray[np.int64]) -> UInt8[Tensor, "B T D"]:
+        if self._resident is not None:
+            return self._resident.index_select(0, torch.from_numpy(segments).to(self._device))
+        return self._gather(segments).to(self._device, non_blocking=True)
+
+    def batch(self, segments: NDArray[np.int64], num_segments: int | None = None) -> RatedBatch:
+        """The given segments (indices into this set), features ready for a model."""
+        offset, end = self._pair_offset[segments], self._pair_offset[segments + 1]
+        num_pairs = end - offset
+        pair_segment = np.repeat(np.arange(len(segments)), num_pairs)
+        within = np.arange(len(pair_segment)) - np.repeat(
+            np.cumsum(num_pairs) - num_pairs, num_pairs
+        )
+        pair = np.repeat(offset, num_pairs) + within
+        mask = np.arange(self._grid.num_frames) < self._count[segments][:, None]
+        mask_on_device = self._to_device(mask)
+        return RatedBatch(
+            normalised(self._frames(segments), mask_on_device, self._corpus.dataset),
+            mask_on_device,
+            self._to_device(pair_segment),
+            self._to_device(self._pair_class[pair]),
+            self._to_device(self.labels.score[pair]),
+            self._to_device(self.labels.weight[pair]),
+            num_segments or len(segments),
+        )
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

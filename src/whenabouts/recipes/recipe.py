@@ -1,0 +1,19 @@
+"""A recipe: everything that decides what a training does, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whenabouts.models.table import ModelSettings
+from whenabouts.strategies.s1 import S1
+from whenabouts.train.settings import Loop, Optimiser
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """model: family and sizes; strategy: what is trained on what; optimiser, loop: how."""
+
+    model: ModelSettings
+    strategy: S1
+    optimiser: Optimiser
+    loop: Loop

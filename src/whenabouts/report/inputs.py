@@ -1,0 +1,54 @@
+"""What a report is made of. Any part may be missing; the page then says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from whenabouts.core.labels import SegmentLabels, segment_labels
+from whenabouts.core.scores import Scores
+from whenabouts.metrics.segment_map import SegmentEvaluation
+
+NO_LABELS = segment_labels(
+    np.array([], "S1"), np.array([], np.int64), np.array([], np.int64), np.array([], np.float32)
+)
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The artefacts a page reads.
+
+    run: a run folder (`metrics.jsonl`, `recipe.json`); truth: the rated segments the evaluation
+    counted; video_metrics: the totals of `VideoEvaluation.to_dict()`;
+    video_labels: class ids by video id, and vocabulary: topics by class id (for the labels outside
+    the evaluated classes); facts: what else the head of the page should state, by name.
+    """
+
+    title: str
+    run: Path | None = None
+    scores: Scores | None = None
+    truth: SegmentLabels | None = None
+    evaluation: SegmentEvaluation | None = None
+    video_metrics: Mapping[str, float | int | None] | None = None
+    video_labels: Mapping[bytes, Sequence[int]] | None = None
+    vocabulary: Mapping[int, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """num_timelines: videos shown; num_topics: lines a timeline (more where more are rated);
+    num_extremes: classes in each of best and worst; pr_classes: class ids of the precision-recall
+    curves (none: the best, quartile and worst classes of at least min_positives rated positives);
+    segment_s: length of a segment.
+    """
+
+    num_timelines: int = 12
+    num_topics: int = 5
+    num_extremes: int = 20
+    pr_classes: tuple[int, ...] = ()
+    min_positives: int = 5
+    segment_s: int = 5

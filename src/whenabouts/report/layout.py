@@ -1,0 +1,52 @@
+"""The few shapes the page is put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whenabouts.report.markup import Markup, join, tag
+
+NOTHING = Markup("")
+NONE = "\N{EN DASH}"  # in a cell without a value
+
+
+def section(key: str, title: str, *children: str) -> Markup:
+    return tag("section", tag("h2", title), *children, id=key)
+
+
+def missing(text: str) -> Markup:
+    return tag("p", text, class_="missing")
+
+
+def figure(svg: Markup, caption: str = "") -> Markup:
+    note = tag("figcaption", caption) if caption else NOTHING
+    return tag("figure", tag("div", svg, class_="plot"), note)
+
+
+def meter(value: float, expected: float) -> Markup:
+    """A bar from 0 to 1 with a tick at the random order; the numbers stand beside it as text."""
+    return tag(
+        "div",
+        tag("i", style=f"width:{value:.1%}"),
+        tag("b", style=f"left:{expected:.1%}"),
+        class_="meter",
+        aria_hidden="true",
+    )
+
+
+def table(caption: str, heads: Sequence[Markup], rows: Sequence[Markup], kind: str = "") -> Markup:
+    return tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *heads)),
+        tag("tbody", join(*rows)),
+        class_=kind or None,
+    )
+
+
+def head(text: str, *, is_number: bool = True) -> Markup:
+    return tag("th", text, scope="col", class_="number" if is_number else None)
+
+
+def number(text: str) -> Markup:
+    return tag("td", text, class_="number")

@@ -1,0 +1,171 @@
+"""Timelines: which videos a report shows and, for each, its lines and its rated segments.
+
+Nothing is drawn here; `plot_timeline` draws what this file selects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.scores import Scores
+from whenabouts.report.rated import RatedPairs, grouped_ap, rated_pairs, ratio
+
+THIRDS = ("Best third", "Middle third", "Worst third")
+ONE_SIDED = "Most rated segments"  # no topic is rated both ways within any video
+UNRATED = "At even distances in the table"
+MOST_LINES = 7  # as many colours as can be told apart
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A video to show: its row in `video_ids`, its AP (NaN where none) and the group it is in."""
+
+    video: int
+    ap: float
+    group: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A topic's score over a video [n], and the segments [m] in which the topic was rated.
+
+    rated_scores is NaN where the rated segment has no score (it starts past the video's end).
+    """
+
+    class_id: int
+    topic: str
+    scores: NDArray[np.float64]
+    rated_starts_s: NDArray[np.int64]
+    rated_scores: NDArray[np.float64]
+    rated_positive: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A video's segments [n] in order of time, and its lines: rated topics first."""
+
+    video_id: str
+    group: str
+    ap: float
+    labels: tuple[str, ...]
+    starts_s: NDArray[np.int64]
+    ends_s: NDArray[np.int64]
+    lines: tuple[Line, ...]
+    num_rated_hidden: int
+
+
+def choose_videos(truth: SegmentLabels, scores: Scores, num: int) -> list[Choice]:
+    """The rule: order the videos by AP, cut the order in three, show the most rated of each third.
+
+    A video's AP is the mean, over its topics rated both ways in it, of the AP of that topic's
+    rated segments within the video. Without such videos the most rated are shown; without any
+    rated pair, videos at even distances in the table.
+    """
+    pairs = rated_pairs(truth, scores)
+    num_videos = len(scores.segments.video_ids)
+    if not len(pairs):
+        scored = np.unique(scores.segments.video)
+        even = np.linspace(0, len(scored) - 1, min(num, len(scored))).round().astype(np.int64)
+        return [Choice(int(v), np.nan, UNRATED) for v in scored[even]]
+    num_rated = np.bincount(pairs.video, minlength=num_videos)
+    ap = video_ap(pairs, num_videos)
+    ranked = np.lexsort((scores.segments.video_ids, -ap))[: np.isfinite(ap).sum()]
+    if not len(ranked):
+        most = np.lexsort((scores.segments.video_ids, -num_rated))[:num]
+        return [Choice(int(v), np.nan, ONE_SIDED) for v in most if num_rated[v]]
+    return _most_rated_of_thirds(ranked, ap, num_rated, num)
+
+
+def _most_rated_of_thirds(
+    ranked: NDArray[np.int64], ap: NDArray[np.float64], num_rated: NDArray[np.int64], num: int
+) -> list[Choice]:
+    choices = []
+    shares = [len(share) for share in np.array_split(np.arange(num), 3)]
+    for group, third, share in zip(THIRDS, np.array_split(ranked, 3), shares):
+        chosen = third[np.sort(np.argsort(-num_rated[third], kind="stable")[:share])]
+        choices += [Choice(int(v), float(ap[v]), group) for v in chosen]
+    return choices
+
+
+def video_ap(pairs: RatedPairs, num_videos: int) -> NDArray[np.float64]:
+    """The mean of AP over the topics rated both positive and negative in each video; else NaN."""
+    key = np.stack([pairs.video, pairs.column])
+    groups, group = np.unique(key, axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    ap = grouped_ap(group, pairs, groups.shape[1])
+    share = np.bincount(group, pairs.positive) / np.bincount(group)
+    both = (share > 0) & (share < 1)
+    video = groups[0][both]
+    total = np.bincount(video, ap[both], num_videos)
+    return ratio(total, np.bincount(video, np.ones(len(video)), num_videos))
+
+
+def build_timeline(
+    truth: SegmentLabels,
+    scores: Scores,
+    choice: Choice,
+    num_lines: int = 5,
+    segment_s: int = 5,
+    labels: Sequence[str] = (),
+) -> Timeline:
+    """The timeline of one video: every topic rated in it, filled up to `num_lines` with those of
+    the highest peak; never more than `MOST_LINES`."""
+    rows = np.flatnonzero(scores.segments.video == choice.video)
+    rows = rows[np.argsort(scores.segments.starts_s[rows], kind="stable")]
+    video_id = scores.segments.video_ids[choice.video]
+    pairs = rated_pairs(truth.take(truth.video == video_id), scores)
+    values = np.asarray(scores.values[rows], np.float64)
+    rated, columns = lines_to_show(values, pairs.column, num_lines)
+    starts = scores.segments.starts_s[rows]
+    return Timeline(
+        video_id=video_id.decode("utf-8", "replace"),
+        group=choice.group,
+        ap=choice.ap,
+        labels=tuple(labels),
+        starts_s=starts,
+        ends_s=np.minimum(starts + segment_s, np.append(starts[1:], np.iinfo(np.int64).max)),
+        lines=tuple(_line(scores, values, pairs, column) for column in columns),
+        num_rated_hidden=max(len(rated) - len(columns), 0),
+    )
+
+
+def lines_to_show(
+    values: NDArray[np.float64], rated_columns: NDArray[np.int64], num_lines: int
+) -> tuple[list[int], list[int]]:
+    """(columns rated in the video, columns to show); `values` [n, C] are the video's scores,
+    `rated_columns` holds a column once a rated pair.
+
+    Rated columns come first, most rated first; equals, and the others, by falling peak.
+    """
+    peak = np.nan_to_num(values, nan=0.0).max(axis=0, initial=0.0)
+    num_rated = np.bincount(rated_columns, minlength=len(peak))
+    order = np.lexsort((-peak, -num_rated)).tolist()
+    rated = order[: int((num_rated > 0).sum())]
+    return rated, order[: min(max(num_lines, len(rated)), MOST_LINES)]
+
+
+def _line(scores: Scores, values: NDArray[np.float64], pairs: RatedPairs, column: int) -> Line:
+    pairs = pairs.take(pairs.column == column)
+    return Line(
+        class_id=scores.classes.ids[column],
+        topic=scores.classes.topic(column),
+        scores=values[:, column],
+        rated_starts_s=pairs.start_s,
+        rated_scores=np.where(pairs.row < 0, np.nan, pairs.score),
+        rated_positive=pairs.positive,
+    )
+
+
+def label_names(
+    video_labels: Mapping[bytes, Sequence[int]] | None,
+    vocabulary: Mapping[int, str],
+    video_id: bytes,
+) -> tuple[str, ...]:
+    """The names of a video's labels, `class N` where the vocabulary has none."""
+    known = video_labels.get(video_id, ()) if video_labels else ()
+    return tuple(vocabulary.get(int(c)) or f"class {c}" for c in known)

@@ -1,0 +1,134 @@
+"""Checkpoints: weights, optimiser, random state and position in one safetensors file, never pickle.
+
+Tensors are named `model/NAME`, `optimiser/NAME/STATE` and `random/DEVICE`; the position and the
+history of the search are JSON in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from whenabouts.core.atomic import atomic_path
+from whenabouts.core.errors import RunError
+from whenabouts.core.settings import from_dict
+
+FORMAT = "1"
+
+
+@dataclass
+class Position:
+    """Where a phase of training stands: steps done, the best V2 mAP so far, lines logged."""
+
+    phase: str
+    step: int = 0
+    best_step: int = 0
+    best_mean_ap: float = -1.0
+    evaluations_since_best: int = 0
+    is_done: bool = False
+    log_position: int = 0
+    elapsed_s: float = 0.0
+    history: tuple[float, ...] = ()
+
+    def note(self, mean_ap: float) -> bool:
+        """Take in an evaluation; True if it is the best so far."""
+        self.history += (mean_ap,)
+        is_best = mean_ap > self.best_mean_ap
+        if is_best:
+            self.best_step, self.best_mean_ap = self.step, mean_ap
+        self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
+        return is_best
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer, position: Position) -> None:
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= _optimiser_tensors(model, optimiser) | _random_tensors()
+    metadata = {"format": FORMAT, "position": json.dumps(asdict(position))}
+    with atomic_path(path) as partial:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer) -> Position:
+    """Put everything back in place; the run goes on as if it had never stopped."""
+    tensors, metadata = _read(path)
+    _load_model(path, model, _under("model/", tensors))
+    _load_optimiser(model, optimiser, _under("optimiser/", tensors))
+    _load_random(tensors)
+    return from_dict(Position, json.loads(metadata["position"]), str(path))
+
+
+def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:
+    """The weights alone, with facts about them (JSON) in the metadata."""
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, {"format": FORMAT, "facts": json.dumps(facts)})
+
+
+def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Load what `save_weights` wrote; returns its facts. Raises RunError if it does not fit."""
+    tensors, metadata = _read(path)
+    _load_model(path, model, tensors)
+    facts: dict[str, Any] = json.loads(metadata.get("facts", "{}"))
+    return facts
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise RunError("no checkpoint here", where=path, remedy="train first") from error
+    except SafetensorError as error:
+        raise RunError(f"not a whole safetensors file ({error})", where=path) from error
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _load_model(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(
+            str(error).splitlines()[-1].strip(),
+            where=path,
+            rule="a checkpoint fits the recipe it was trained with",
+        ) from error
+
+
+def _optimiser_tensors(model: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"optimiser/{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _load_optimiser(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(model.named_parameters())
+    for name, value in tensors.items():
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        optimiser.state[parameter][key] = value.to(parameter.device)
+
+
+def _random_tensors() -> dict[str, Tensor]:
+    states = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["random/cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _load_random(tensors: dict[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["random/cpu"])
+    if torch.cuda.is_available() and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"])

@@ -1,0 +1,50 @@
+"""Settings of the loop. Every field can be set from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from whenabouts.core.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Adam or AdamW, and how the learning rate falls.
+
+    The rate at a step is learning_rate * decay ** (examples seen / decay_examples), after
+    `warmup_steps` of linear rise. weight_decay is decoupled under adamw, L2 under adam.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    decay: float = 0.95
+    decay_examples: int = 4_000_000
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    """Largest L2 norm of the whole gradient; 0 does not clip."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How long to train, and when to look.
+
+    Lengths are in steps of one batch, over all processes together.
+    """
+
+    batch_size: int = 1024
+    max_steps: int = 20_000
+    evaluate_every: int = 20
+    patience: int = 20
+    """Evaluations without a better V2 mAP before the plateau is declared."""
+    checkpoint_every_s: float = 60.0
+    """Seconds between checkpoints; how often changes what a crash costs, never the result."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_steps", "evaluate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise SettingsError(
+                    f"the value is {getattr(self, name)}", where=name, rule="it must be at least 1"
+                )
