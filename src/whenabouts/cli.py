@@ -25,9 +25,11 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        return _fail(overview(), 2)
+    if words[0] in ("-h", "--help"):
         print(overview())
-        return 0 if words else 2
+        return 0
     if words[0] in ("-V", "--version"):
         print(f"whenabouts {__version__}")
         return 0

@@ -41,3 +41,11 @@ def rated_bce_with_unrated(
     weight[pair_segment, pair_class] = weights
     loss = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
     return loss / num_segments
+
+
+def video_bce(
+    labels: Float[Tensor, "B V"], logits: Float[Tensor, "B V"], num_videos: int
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy summed over the classes of the video labels, a mean over videos."""
+    loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return loss / num_videos

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
-from whenabouts.core.classes import ClassOrder
+from whenabouts.core.classes import MAX_CLASS, ClassOrder
 from whenabouts.core.errors import SubmissionError
 from whenabouts.core.ranking import (
     BUDGET_BYTES,
@@ -23,7 +23,7 @@ from whenabouts.core.ranking import (
     tie_ranks_of,
 )
 from whenabouts.core.segments import SegmentTable
-from whenabouts.core.submission_rows import HEADER, MAX_CLASS, submission_rows
+from whenabouts.core.submission_rows import HEADER, submission_rows
 from whenabouts.core.submission_tokens import COLON, MAX_DIGITS, MAX_TOKEN_BYTES, SPACE, ZERO
 
 K = 100_000

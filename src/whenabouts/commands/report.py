@@ -63,8 +63,10 @@ def main(arguments: Sequence[str]) -> None:
         args.title, args.run, scores, truth, corpus, evaluated, args.splits, vocabulary
     )
     write_report(args.out, inputs, settings)
-    result = {"report": str(args.out), "mean_ap": evaluated.segments.mean_ap}
-    line = f"{args.out}: mAP {evaluated.segments.mean_ap:.4f}; open it in a browser"
+    mean_ap = evaluated.segments.to_dict()["mean_ap"]
+    result = {"report": str(args.out), "mean_ap": mean_ap}
+    head = "no rated positives" if mean_ap is None else f"mAP {mean_ap:.4f}"
+    line = f"{args.out}: {head}; open it in a browser"
     give(result, [line], as_json=args.json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ import tyro
 from whenabouts.commands.arguments import give, parse
 from whenabouts.core.atomic import write_json
 from whenabouts.corpus.corpus import open_corpus
-from whenabouts.models.table import build_model
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
-from whenabouts.strategies.s1 import Bench, train_s1
+from whenabouts.strategies.setup import Setup
+from whenabouts.strategies.table import train_strategy
 from whenabouts.train.distributed import Team, join_team
 from whenabouts.train.log import MetricsLog
-from whenabouts.train.run import create_run
+from whenabouts.train.run import build_for, create_run
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,14 @@ def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     listing = "\n".join(
         f"  {n:<10} {(f.__doc__ or '').splitlines()[0]}" for n, f in RECIPES.items()
     )
-    text = f"usage: whenabouts train RECIPE INDEX -o RUN ...\n\nrecipes:\n{listing}\n"
-    print(f"{text}\n'whenabouts train RECIPE --help' lists every setting.")
-    raise SystemExit(0 if arguments else 2)
+    is_asked = "-h" in arguments or "--help" in arguments
+    print(
+        f"usage: whenabouts train RECIPE INDEX -o RUN ...\n\nrecipes:\n{listing}\n\n"
+        "Example: whenabouts train s-logi corpus.index -o runs/s-logi\n\n"
+        "'whenabouts train RECIPE --help' lists every setting.",
+        file=sys.stdout if is_asked else sys.stderr,
+    )
+    raise SystemExit(0 if is_asked else 2)
 
 
 def train(args: Train, name: str, team: Team) -> dict[str, object]:
@@ -82,13 +88,13 @@ def train(args: Train, name: str, team: Team) -> dict[str, object]:
     recipe = args.recipe
 
     with closing(MetricsLog(args.out, tensorboard=args.tensorboard and team.is_main)) as log:
-        bench = Bench(corpus, args.out, log, team, int(args.resident_gb * 1e9))
-        found = train_s1(
-            lambda: build_model(recipe.model, corpus.dataset.width, len(corpus.classes)),
+        setup = Setup(corpus, args.out, log, team, int(args.resident_gb * 1e9))
+        found = train_strategy(
+            lambda: build_for(recipe.model, corpus.dataset, corpus.classes, corpus.video_classes),
             recipe.strategy,
             recipe.optimiser,
             recipe.loop,
-            bench,
+            setup,
             final=args.final,
         )
     result: dict[str, object] = {

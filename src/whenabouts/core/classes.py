@@ -8,6 +8,7 @@ sorted) and is stored with every artefact.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import LabelsError
+from whenabouts.core.lookup import Lookup
+
+MAX_CLASS = 2**31 - 1  # an index stores classes as int32
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,12 @@ class ClassOrder:
         return len(self.ids)
 
     @cached_property
-    def _column_of(self) -> NDArray[np.int64]:
-        table = np.full(max(self.ids, default=-1) + 2, -1, np.int64)
-        table[np.asarray(self.ids, np.int64)] = np.arange(len(self.ids))
-        return table
+    def _lookup(self) -> Lookup:
+        return Lookup(np.array(self.ids, np.int64))
 
     def columns(self, class_ids: NDArray[np.integer]) -> NDArray[np.int64]:
         """The column of each class id; -1 where the id is not in this order."""
-        table = self._column_of
-        known = (class_ids >= 0) & (class_ids < len(table) - 1)
-        return table[np.where(known, class_ids, len(table) - 1)]
+        return self._lookup.places(class_ids)
 
     def topic(self, column: int) -> str:
         """The topic's name for people: never empty."""
@@ -65,9 +65,7 @@ def read_class_ids(path: str | Path) -> tuple[int, ...]:
 
 def read_vocabulary(path: str | Path) -> dict[int, str]:
     """Names by class id from a `vocabulary.csv` (columns `Index`, `Name`; rows in any order)."""
-    return {
-        _class_id(path, line, row["Index"]): row["Name"] or "" for line, row in _rows(path, "Name")
-    }
+    return {_class_id(path, line, row["Index"]): row["Name"] for line, row in _rows(path, "Name")}
 
 
 def write_classes(path: str | Path, classes: ClassOrder) -> None:
@@ -80,21 +78,27 @@ def read_classes(path: str | Path) -> ClassOrder:
 
 
 def _rows(path: str | Path, column: str) -> list[tuple[int, dict[str, str]]]:
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"Index", column} <= set(reader.fieldnames or ()):
-            raise LabelsError(
-                f"columns are {reader.fieldnames}",
-                where=path,
-                rule=f"a class file has a header with 'Index' and '{column}'",
-                remedy="pass the data set's own segment_label_ids.csv or vocabulary.csv",
-            )
-        return [(reader.line_num, row) for row in reader]
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, restval="")
+            columns, rows = reader.fieldnames or (), [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LabelsError(f"no CSV file in UTF-8 ({error})", where=path) from error
+    if not {"Index", column} <= set(columns):
+        raise LabelsError(
+            f"columns are {list(columns)}",
+            where=path,
+            rule=f"a class file has a header with 'Index' and '{column}'",
+            remedy="pass the data set's own segment_label_ids.csv or vocabulary.csv",
+        )
+    return rows
 
 
 def _class_id(path: str | Path, line: int, text: str) -> int:
-    if text.isascii() and text.isdigit():
+    if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_CLASS:
         return int(text)
     raise LabelsError(
-        f"'{text}' is no class id", where=f"{path}, line {line}", rule="ids are integers from 0"
+        f"'{text}' is no class id",
+        where=f"{path}, line {line}",
+        rule=f"ids are integers from 0 to {MAX_CLASS}",
     )

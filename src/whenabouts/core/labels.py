@@ -97,7 +97,7 @@ def read_labels(path: str | Path) -> SegmentLabels:
         if "weight" not in table.column_names:
             table = table.append_column("weight", pa.array(np.ones(len(table), np.float32)))
         table = table.select(SCHEMA.names).cast(SCHEMA)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise LabelsError(str(error).splitlines()[0], where=path, rule=RULE) from error
     labels = _from_table(table, path)
     refuse_repeats(labels, path)
@@ -128,6 +128,8 @@ def _from_table(table: pa.Table, path: Path) -> SegmentLabels:
             raise LabelsError(f"row {int(nulls.argmax())} has no {name}", where=path, rule=RULE)
     video = np.array(table["video"].cast(pa.binary()).to_pylist(), np.bytes_)
     start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
-    if len(score) and not (np.isfinite(score) & (score >= 0) & (score <= 1)).all():
+    if not ((score >= 0) & (score <= 1)).all():
         raise LabelsError("a score is outside [0, 1]", where=path, rule=RULE)
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        raise LabelsError("a weight is negative or not finite", where=path, rule=RULE)
     return SegmentLabels(video, start, class_id, score, weight)

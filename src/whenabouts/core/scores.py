@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,23 @@ def open_scores(path: str | Path) -> Scores:
             rule=f"Scores is a folder with {', '.join(FILES)}",
             remedy="make one with 'whenabouts predict'",
         )
-    values = np.load(path / "scores.npy", mmap_mode="r", allow_pickle=False)
-    segments, classes = (
-        _read_segments(path / "segments.parquet"),
-        read_classes(path / "classes.csv"),
-    )
+    try:
+        values = npy_format.open_memmap(path / "scores.npy", mode="r")
+        segments = _read_segments(path / "segments.parquet")
+        made_by = json.loads((path / "made-by.json").read_text(encoding="utf-8"))
+    except (ValueError, KeyError, pa.ArrowException) as error:
+        raise ScoresError(f"a file is damaged ({error})", where=path) from error
+    classes = read_classes(path / "classes.csv")
+    if values.dtype not in (np.float16, np.float32):
+        raise ScoresError(
+            f"scores.npy is {values.dtype}", where=path, rule="scores are float32 or float16"
+        )
     if values.shape != (len(segments), len(classes)):
         raise ScoresError(
             f"scores.npy is {values.shape}", where=path,
             rule=f"one row a segment and one column a class: {(len(segments), len(classes))}",
         )  # fmt: skip
-    return Scores(path, segments, classes, values, json.loads((path / "made-by.json").read_text()))
+    return Scores(path, segments, classes, values, made_by)
 
 
 FILES = ("segments.parquet", "classes.csv", "scores.npy", "made-by.json")
@@ -96,8 +103,8 @@ class ScoresWriter:
 
     def _claim(self, size: int) -> None:
         """Take the disk space now: a full disk is an error here, not hours later."""
-        self._file.flush()
         try:
+            self._file.flush()
             os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError:
             self.discard()
@@ -132,7 +139,8 @@ class ScoresWriter:
         self._file.close()
 
     def discard(self) -> None:
-        self.close()
+        with suppress(OSError):  # what waits to be written has no room on a full disk
+            self.close()
         shutil.rmtree(self.partial, ignore_errors=True)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from whenabouts.core.lookup import Lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +65,27 @@ class SegmentTable:
         return ranks
 
     @cached_property
-    def _sorted_keys(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        keys = _key(self.video, self.starts_s)
-        order = np.argsort(keys, kind="stable")
-        return keys[order], order
+    def _keys(self) -> Lookup:
+        return Lookup(_key(self.video, self.starts_s))
 
     @cached_property
-    def _sorted_ids(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-        order = np.argsort(self.video_ids, kind="stable")
-        return self.video_ids[order], order
+    def _ids(self) -> Lookup:
+        return Lookup(self.video_ids)
 
     def videos_of(self, video_ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """The video row of each id; -1 where the table does not have the video."""
-        return _find(*self._sorted_ids, video_ids)
+        return self._ids.places(video_ids)
 
     def rows_of(
         self, video_ids: NDArray[np.bytes_], starts_s: NDArray[np.integer]
     ) -> NDArray[np.int64]:
         """The row of each (video, start); -1 where the table does not have the segment."""
         video = self.videos_of(video_ids)
-        rows = _find(*self._sorted_keys, _key(video, starts_s))
-        return np.where(video >= 0, rows, -1)
+        rows = self._keys.places(_key(video, starts_s))
+        # A start of 33 bits would reach into the number of the video.
+        has_key = (video >= 0) & (starts_s >= 0) & (starts_s < 1 << 32)
+        return np.where(has_key, rows, -1)
 
 
 def _key(video: NDArray[np.int64], starts_s: NDArray[np.integer]) -> NDArray[np.int64]:
     return (video << 32) | starts_s.astype(np.int64)
-
-
-def _find(known: NDArray[Any], order: NDArray[np.int64], wanted: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each of `wanted` stands in the unsorted array whose sorted form is `known`; else -1."""
-    if not len(known):
-        return np.full(len(wanted), -1, np.int64)
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[place] == wanted, order[place], -1)

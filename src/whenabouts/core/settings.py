@@ -21,18 +21,25 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     """The dataclass `kind` from a (nested) dictionary.
 
-    Fields left out keep their defaults. Raises SettingsError on an unknown name or a value of the
-    wrong type, naming the field by its dotted path.
+    Fields left out keep their defaults. Raises SettingsError on an unknown name, a value of the
+    wrong type or a missing one that has no default, naming the field by its dotted path.
     """
     hints = typing.get_type_hints(kind)
-    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
             raise SettingsError(
                 f"no setting '{name}'", where=where or kind.__name__, remedy=suggest(name, fields)
             )
-    built = {n: _convert(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in values.items()}
-    return kind(**built)
+    missing = [name for name, field in fields.items() if name not in values and _is_needed(field)]
+    if missing:
+        raise SettingsError(f"no {', '.join(missing)}", where=where or kind.__name__)
+    prefix = f"{where}." if where else ""
+    return kind(**{n: _convert(hints[n], v, f"{prefix}{n}") for n, v in values.items()})
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

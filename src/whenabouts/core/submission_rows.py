@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from whenabouts.core.classes import MAX_CLASS
 from whenabouts.core.errors import SubmissionError
 from whenabouts.core.submission_tokens import (
     TokenList,
@@ -30,7 +31,6 @@ from whenabouts.core.submission_tokens import (
 
 HEADER = (b"Class", b"Segments")
 MAX_ROW_BYTES = 1 << 28  # a file without line ends must not fill the memory
-MAX_CLASS = 999_999
 MAX_SHOWN = 60
 READ_BYTES = 4 << 20
 TOKEN_RULE = "a token is videoid:start, start in whole seconds"
@@ -92,7 +92,7 @@ def _fields(line: bytes, where: str) -> tuple[bytes, bytes]:
 
 def _row(line: int, fields: tuple[bytes, bytes], path: Path) -> SubmissionRow:
     class_field, segments = fields
-    if not re.fullmatch(rb"[0-9]{1,6}", class_field):
+    if not re.fullmatch(rb"[0-9]{1,10}", class_field) or int(class_field) > MAX_CLASS:
         raise SubmissionError(
             f"{_shown(class_field)} is no class id", where=f"{path}, line {line}", rule=ROW_RULE
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from whenabouts.corpus.splits import SPLITS, Split
 from whenabouts.records.examples import frames_of, parse_sequence_example
 
 FORMAT = 1
+SPARE_FILES = 256  # for all else that a program has open
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ class Corpus:
         )
 
     @cached_property
+    def video_classes(self) -> ClassOrder:
+        """The classes of the video labels: every label in the corpus and every evaluated class."""
+        names = dict(zip(self.classes.ids, self.classes.names))
+        ids = np.union1d(self.labels.values, np.asarray(self.classes.ids, np.int64))
+        return ClassOrder.of(ids.tolist(), names)
+
+    @cached_property
     def buffers(self) -> ShardBuffers:
         return ShardBuffers(self.shard_paths)
 
@@ -144,12 +153,20 @@ class ShardBuffers:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._maps: dict[int, mmap] = {}
+        _allow_open_files(len(paths) + SPARE_FILES)
 
     def __getitem__(self, shard: int) -> mmap:
         if shard not in self._maps:
             with self._paths[shard].open("rb") as file:
                 self._maps[shard] = mmap(file.fileno(), 0, access=ACCESS_READ)
         return self._maps[shard]
+
+
+def _allow_open_files(count: int) -> None:
+    """A map keeps its file open, and the usual limit is 1024: raise it as far as is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
 def open_corpus(path: str | Path) -> Corpus:
@@ -198,7 +215,7 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
 
 
 def _check_shard(index_path: Path, shard: dict[str, Any]) -> Path:
-    path = Path(index_path.absolute().parent, shard["path"])
+    path = Path(index_path.resolve().parent, shard["path"])
     try:
         stat = path.stat()
     except OSError as error:

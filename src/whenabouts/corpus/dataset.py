@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from whenabouts.core.errors import SettingsError, suggest
 from whenabouts.core.segments import SegmentGrid
@@ -47,12 +49,14 @@ class DatasetSettings:
                 where=f"data set '{self.name}'",
                 rule="a data set has feature lists of at least one byte a frame",
             )
-        if self.segment_s < 1 or self.frames_per_s < 1 or not self.low < self.high:
+        if len({f.name for f in self.features}) < len(self.features):
+            raise SettingsError("two feature lists of one name", where=f"data set '{self.name}'")
+        if self.segment_s < 1 or self.frames_per_s < 1 or not -inf < self.low < self.high < inf:
             raise SettingsError(
                 f"segment_s {self.segment_s}, frames_per_s {self.frames_per_s}, "
                 f"range [{self.low}, {self.high}]",
                 where=f"data set '{self.name}'",
-                rule="lengths and rates are at least 1 and low < high",
+                rule="lengths and rates are at least 1 and low < high, both finite",
             )
 
     @property
@@ -76,12 +80,22 @@ def dataset_settings(name: str) -> DatasetSettings:
     if name in PRESETS:
         return PRESETS[name]
     if Path(name).suffix == ".json":
-        return from_dict(DatasetSettings, json.loads(Path(name).read_text()), name)
+        return from_dict(DatasetSettings, _read_json(Path(name)), name)
     raise SettingsError(
         f"no data set '{name}'",
         rule="a data set is a preset or a .json file of its settings",
         remedy=suggest(name, PRESETS),
     )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingsError(f"no JSON: {error}", where=path) from error
+    if not isinstance(values, dict):
+        raise SettingsError("no JSON object", where=path, rule="its keys are names of settings")
+    return values
 
 
 def detect_preset(widths: dict[str, int], where: object) -> DatasetSettings:

@@ -6,7 +6,8 @@ What real files hold and what becomes of it:
     an id over 255 bytes, or not UTF-8                       the record is left out
     a rating past the video's end, off the segment grid,
     of a class not evaluated, or given twice                 the rating is left out
-    segment fields of different length                       the record is left out
+    segment fields of different length, or times or
+    classes that are no integers                             the record is left out
     feature lists of different length                        kept: the first list counts, a shorter
                                                              one is filled with the byte nearest 0
     no labels                                                kept: the video has none
@@ -20,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whenabouts.core.classes import MAX_CLASS
 from whenabouts.core.errors import RecordError
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
-from whenabouts.corpus.ratings import MAX_CLASS
 from whenabouts.corpus.splits import Role, Split, split_of
 from whenabouts.records.examples import ContextValue, FrameList, SequenceExample
 
@@ -113,4 +114,6 @@ def _rated(record: SequenceExample, video_id: str) -> list[NDArray[np.generic]] 
         raise RecordError(
             f"parallel lists differ in length: {lengths}", where=f"video '{video_id}'"
         )
+    if len(arrays[0]) and not all(_is_ints(a) for a in arrays[:3]):
+        raise RecordError("segment times and classes are no integers", where=f"video '{video_id}'")
     return arrays if len(arrays[0]) else None  # type: ignore[return-value]

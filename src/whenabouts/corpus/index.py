@@ -127,8 +127,7 @@ def build_index(
             rule="nothing may be left out with --strict",
             remedy="; ".join(report.lines()),
         )
-    ids = classes.ids if classes else np.unique(table["rated_class"].combine_chunks().values)
-    order = ClassOrder.of(np.asarray(ids).tolist(), vocabulary)
+    order = _class_order(table, classes, vocabulary or {})
     _write_index(index_path, table, dataset, order, described)
     _write_left_out(index_path, report)
     shutil.rmtree(_parts_dir(index_path))
@@ -168,7 +167,7 @@ def _jobs(
 ) -> list[IndexJob]:
     parts = _parts_dir(index_path)
     parts.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps([FORMAT, to_dict(dataset), classes and classes.ids])
+    settings = json.dumps([FORMAT, to_dict(dataset), None if classes is None else classes.ids])
     jobs = []
     for shard in shards:
         name = hashlib.blake2b(f"{asdict(shard)} {settings}".encode(), digest_size=16).hexdigest()
@@ -278,6 +277,7 @@ def _merge(jobs: list[IndexJob], report: IndexReport) -> pa.Table:
     tables = [_with_shard(pq.read_table(job.part_path), k) for k, job in enumerate(jobs)]
     table = pa.concat_tables(tables).combine_chunks()
     table = _drop_repeated_ids(table, [j.shard.path for j in jobs], report)
+    report.left_out.sort(key=lambda entry: (entry.path, entry.offset))  # processes end in any order
     if not len(table):
         raise CorpusError(
             "no record could be used", where=jobs[0].shard.path, remedy=next(report.lines(), "")
@@ -304,6 +304,16 @@ def _write_index(
         pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
 
 
+def _class_order(
+    table: pa.Table, classes: ClassOrder | None, vocabulary: dict[int, str]
+) -> ClassOrder:
+    """The given classes, else all that are rated; the vocabulary's names go before theirs."""
+    if classes is not None:
+        return ClassOrder.of(classes.ids, {**dict(zip(classes.ids, classes.names)), **vocabulary})
+    rated = np.unique(table["rated_class"].combine_chunks().values)
+    return ClassOrder.of(rated.tolist(), vocabulary)
+
+
 def _with_shard(table: pa.Table, shard: int) -> pa.Table:
     column = pa.array(np.full(len(table), shard, np.int32))
     return table.replace_schema_metadata(None).append_column("shard", column)
@@ -316,15 +326,20 @@ def _drop_repeated_ids(table: pa.Table, paths: list[str], report: IndexReport) -
     repeated[first] = False
     for row in np.flatnonzero(repeated):
         place = table.slice(row, 1).select(["shard", "offset", "length"]).to_pylist()[0]
-        reason = f"video id {ids[row]!r} stands in an earlier record"
+        reason = f"video id '{ids[row].decode()}' stands in an earlier record"
         path = paths[place["shard"]]
         report.left_out.append(LeftOut(path, place["offset"], place["length"], reason))
     return table.filter(pa.array(~repeated)) if repeated.any() else table
 
 
 def _relative(shard: Shard, index_path: Path) -> dict[str, Any]:
-    """Shards are named relative to the index, so that both can move together."""
-    return {**asdict(shard), "path": os.path.relpath(shard.path, index_path.absolute().parent)}
+    """Shards are named relative to the index, so that both can move together.
+
+    Links to folders are followed first: "..", to the system, is the parent of what a link names.
+    """
+    path = Path(shard.path)
+    name = os.path.relpath(path.parent.resolve() / path.name, index_path.parent.resolve())
+    return {**asdict(shard), "path": name}
 
 
 def _write_left_out(index_path: Path, report: IndexReport) -> None:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.classes import ClassOrder
+from whenabouts.core.classes import MAX_CLASS, ClassOrder
 from whenabouts.core.segments import SegmentGrid
-
-MAX_CLASS = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,10 @@ def usable_ratings(
     for reason, bad in _faults(ratings, num_frames, grid, classes):
         left_out[reason] += int((bad & keep).sum())
         keep &= ~bad
-    return ratings.take(keep), +left_out
+    ratings = ratings.take(keep)
+    repeated = _repeated(ratings)
+    left_out["rating given twice"] = int(repeated.sum())
+    return ratings.take(~repeated), +left_out
 
 
 def _faults(
@@ -67,7 +68,6 @@ def _faults(
         known &= classes.columns(class_id) >= 0
     yield "rating of a class that is not evaluated", ~known
     yield "rating that is no score in [0, 1]", ~((ratings.score >= 0) & (ratings.score <= 1))
-    yield "rating given twice", _repeated(ratings)
 
 
 def _repeated(ratings: Ratings) -> NDArray[np.bool_]:

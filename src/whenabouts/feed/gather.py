@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.records.quantize import ZERO_BYTE
+from whenabouts.records.quantize import QuantizeRange
 
 
 class Gatherer:
@@ -18,6 +18,7 @@ class Gatherer:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus, self._buffers = corpus, corpus.buffers
+        self._zero_byte = QuantizeRange(corpus.dataset.low, corpus.dataset.high).zero_byte
         widths = [feature.width for feature in corpus.dataset.features]
         ends = np.cumsum(widths).tolist()
         self._columns = [(end - width, end) for width, end in zip(widths, ends)]
@@ -58,6 +59,26 @@ class Gatherer:
                         shape, np.uint8, self._buffers[shard], start, (stride, 1)
                     )
 
+    def gather_segments(
+        self,
+        rows: NDArray[np.int64],
+        first_frames: NDArray[np.int64],
+        length: int,
+        out: NDArray[np.uint8],
+    ) -> NDArray[np.int64]:
+        """Copy `length` frames from first_frames[n] of video rows[n] to out[n * length] ...
+
+        Returns how many there are of each (a partial last segment has fewer). Segments that follow
+        each other in a video are one stretch: one copy a feature list.
+        """
+        left = self._corpus.num_frames[rows] - first_frames
+        count: NDArray[np.int64] = np.minimum(left, length)
+        follows = (rows[1:] == rows[:-1]) & (first_frames[1:] == first_frames[:-1] + length)
+        opens = np.flatnonzero(np.r_[True, ~follows][: len(rows)])
+        total = np.add.reduceat(count, opens)
+        self.gather(rows[opens], first_frames[opens], total, opens * length, out)
+        return count
+
     def _gather_odd(
         self,
         feature: int,
@@ -71,7 +92,7 @@ class Gatherer:
         place = self._corpus.places[feature]
         for row, first, count, slot in zip(rows, first_frames, num_frames, slots):
             have = int(np.clip(place.num_frames[row] - first, 0, count))
-            column[slot + have : slot + count] = ZERO_BYTE
+            column[slot + have : slot + count] = self._zero_byte
             if have and place.stride[row] <= 0:
                 whole = self._corpus.frames(int(row))[feature]
                 column[slot : slot + have] = whole[first : first + have]

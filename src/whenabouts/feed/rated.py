@@ -54,7 +54,10 @@ class RatedSegments:
         device: torch.device,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        """labels: pairs of segments of the corpus. Raises CorpusError if none can be used."""
+        """labels: pairs of segments of the corpus; of other classes than `classes` are dropped.
+
+        Raises CorpusError if a segment is not in the corpus, or if no pair is left.
+        """
         column = classes.columns(labels.class_id)
         labels, column = labels.take(column >= 0), column[column >= 0]
         if not len(labels):
@@ -74,7 +77,7 @@ class RatedSegments:
 
     def _group(self, labels: SegmentLabels, column: NDArray[np.int64]) -> None:
         """Sort the pairs by segment; segments in the order of the corpus."""
-        row = self._corpus.rows_of(labels.video)
+        row = self._rows_of(labels)
         order = np.lexsort((column, labels.start_s, row))
         segment = np.stack([row, labels.start_s], axis=1)[order]
         is_first = np.r_[True, (segment[1:] != segment[:-1]).any(axis=1)]
@@ -85,6 +88,20 @@ class RatedSegments:
         self._first = self._grid.first_frame(self._start_s)
         left = self._corpus.num_frames[self._row] - self._first
         self._count = np.minimum(left, self._grid.num_frames)
+
+    def _rows_of(self, labels: SegmentLabels) -> NDArray[np.int64]:
+        """The video row of each pair."""
+        row = self._corpus.rows_of(labels.video)
+        first = self._grid.first_frame(labels.start_s)
+        outside = (row < 0) | (first < 0) | (first >= self._corpus.num_frames[row])
+        if outside.any():
+            at = int(outside.argmax())
+            raise CorpusError(
+                f"it has no segment {labels.video[at].decode()}:{labels.start_s[at]}",
+                where=self._corpus.path,
+                rule="labels are of segments of the corpus",
+            )
+        return row
 
     def __len__(self) -> int:
         return len(self._row)

@@ -48,22 +48,12 @@ class SegmentChunks:
             yield self._chunk(start, min(start + self._chunk_size, end))
 
     def _chunk(self, first: int, end: int) -> SegmentChunk:
-        """Neighbouring segments of a video lie side by side: one stretch of frames each video."""
-        video = self.table.video[first:end]
+        video, length = self.table.video[first:end], self._grid.num_frames
         first_frame = self._grid.first_frame(self.table.starts_s[first:end])
-        left = self._corpus.num_frames[self._rows[video]] - first_frame
-        count = np.minimum(left, self._grid.num_frames)
-        opens = np.flatnonzero(np.r_[True, video[1:] != video[:-1]])
-        shape = (end - first, self._grid.num_frames, self._corpus.dataset.width)
-        block = self._buffer.take(shape)
-        self._gatherer.gather(
-            self._rows[video[opens]],
-            first_frame[opens],
-            np.add.reduceat(count, opens),
-            opens * self._grid.num_frames,
-            block.numpy().reshape(-1, shape[-1]),
-        )
-        mask = torch.from_numpy(np.arange(self._grid.num_frames) < count[:, None])
+        block = self._buffer.take((end - first, length, self._corpus.dataset.width))
+        out = block.numpy().reshape(-1, self._corpus.dataset.width)
+        count = self._gatherer.gather_segments(self._rows[video], first_frame, length, out)
+        mask = torch.from_numpy(np.arange(length) < count[:, None])
         mask = mask.to(self._device)
         frames = block.to(self._device, non_blocking=True)
         return SegmentChunk(first, normalised(frames, mask, self._corpus.dataset), mask)

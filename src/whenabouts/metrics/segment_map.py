@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.classes import ClassOrder
-from whenabouts.core.errors import SubmissionError
+from whenabouts.core.errors import ScoresError, SubmissionError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.ranking import (
     BUDGET_BYTES,
@@ -119,8 +119,12 @@ def evaluate_pairs(
 ) -> SegmentEvaluation:
     """mAP of the rated pairs alone, scores [P]: what `evaluate_scores` gives while no list is full.
 
-    For watching a training, where only the rated pairs are computed.
+    For watching a training, where only the rated pairs are computed. Raises ScoresError on NaN.
     """
+    if np.isnan(scores).any():
+        at = int(np.isnan(scores).argmax())
+        segment = f"{truth.video[at].decode(errors='replace')}:{truth.start_s[at]}"
+        raise ScoresError(f"the score of segment {segment} for class {truth.class_id[at]} is NaN")
     ties = np.empty(len(truth), np.uint32)
     ties[np.lexsort((truth.start_s, truth.video))] = np.arange(len(truth))
     places = order_keys(scores, ties)

@@ -105,7 +105,8 @@ def logit_of_mean(logits: Tensor, mask: Tensor, dim: int) -> Tensor:
     log p and log(1 - p) are log-sum-exps of log-sigmoids; their common 1/n cancels. A slice without
     a real frame gives 0, as if p = 1/2.
     """
-    hidden = torch.where(mask, 0.0, -math.inf)
+    # A slice without a real frame shows all of them: over none, the gradient would be NaN.
+    hidden = torch.where(mask | ~mask.any(dim, keepdim=True), 0.0, -math.inf)
     log_p = torch.logsumexp(functional.logsigmoid(logits) + hidden, dim)
     log_not_p = torch.logsumexp(functional.logsigmoid(-logits) + hidden, dim)
     return torch.where(mask.any(dim), log_p - log_not_p, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whenabouts.models.table import ModelSettings
-from whenabouts.strategies.s1 import S1
+from whenabouts.strategies.table import Strategy
 from whenabouts.train.settings import Loop, Optimiser
 
 
@@ -14,6 +14,6 @@ class Recipe:
     """model: family and sizes; strategy: what is trained on what; optimiser, loop: how."""
 
     model: ModelSettings
-    strategy: S1
+    strategy: Strategy
     optimiser: Optimiser
     loop: Loop

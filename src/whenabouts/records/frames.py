@@ -71,7 +71,7 @@ def _find_even_frames(
         return None
     offset, stop = first
     count, rest = divmod(end - start, stop - start)
-    if rest:
+    if rest:  # so too where the first frame runs past the end
         return None
     # Equal headers say equal lengths: the structure of the first frame holds for every frame.
     headers = np.ndarray((count, offset - start), np.uint8, buffer, start, (stop - start, 1))
@@ -89,7 +89,7 @@ def _plain_frame(view: memoryview, start: int, end: int, path: str) -> Region | 
         length, position = read_varint(view, position + 1, end, path)
         stops.add(position + length)
     stop = stops.pop()
-    return (position, stop) if not stops and stop <= end else None
+    return (position, stop) if not stops else None
 
 
 def _find_any_frames(view: memoryview, regions: list[Region], path: str) -> FrameList | None:

@@ -35,7 +35,7 @@ def draw_sorted_ap(ap: Values, random_ap: Values) -> Figure:
     _name_line(axes, heights[1], f"random order {random_mean:.3f}")
     style.unit_axis(axes)
     axes.set(xlabel="class, best first", ylabel="AP", xlim=(0.5, len(order) + 0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=style.ROUND, integer=True, min_n_ticks=1))
     return figure
 
 
@@ -107,7 +107,7 @@ def draw_ap_against(ap: Values, random_ap: Values, num_positives: NDArray[np.int
         style.unit_axis(axes)
     left.set(xlabel="rated positives of the class", ylabel="AP")
     left.set_xlim(0, num_positives[has].max(initial=1) * 1.04)
-    left.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(6, steps=style.ROUND, integer=True))
     right.plot([0, 1], [0, 1], color=style.INK, linewidth=0.8, dashes=(4, 3))
     right.annotate("random order", (0.8, 0.72))
     style.unit_axis(right, "x")

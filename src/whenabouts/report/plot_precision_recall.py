@@ -41,5 +41,5 @@ def _draw_curve(axes: Axes, curve: PrecisionRecall) -> None:
     style.unit_axis(axes, "x", step=0.5)
     axes.set(xlabel="recall")
     axes.set_title(
-        f"{shorten(curve.topic, 24)}\n{curve.role}{', ' if curve.role else ''}AP {curve.ap:.3f}"
+        f"{shorten(curve.topic, 26)}\n{curve.role}{', ' if curve.role else ''}AP {curve.ap:.3f}"
     )

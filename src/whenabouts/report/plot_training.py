@@ -13,7 +13,6 @@ from whenabouts.report.markup import shorten
 from whenabouts.report.run_log import Curve, Phase, best_of, smooth, splits, thin
 
 LOG_FROM = 30.0  # a curve that spans this factor is drawn on a logarithmic axis
-ROUND = (1, 2, 5, 10)
 PANELS = {"loss": ("training loss", 1.7), "learning_rate": ("learning rate", 0.9)}
 
 
@@ -52,7 +51,7 @@ def _draw_panel(axes: Axes, phases: tuple[Phase, ...], panel: str) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
     elif values.min() >= 0:
         axes.set_ylim(0, max(values.max() * 1.08, 1e-12))
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=style.ROUND))
     style.plain_numbers(axes, "y")
 
 
@@ -75,7 +74,7 @@ def _draw_evaluations(axes: Axes, phases: tuple[Phase, ...], evaluated: list[str
         )
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.2 * (high - low))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=style.ROUND))
     axes.set_ylabel(f"mAP on {', '.join(map(_split_name, evaluated))}")
 
 
@@ -84,7 +83,7 @@ def _mark_phases(rows: list[Axes], phases: tuple[Phase, ...]) -> None:
     rows[-1].set_xlim(-0.01 * last, 1.01 * last)
     several = len(phases) > 1
     rows[-1].set_xlabel("step" + (" (phases one after another)" if several else ""))
-    rows[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    rows[-1].xaxis.set_major_locator(MaxNLocator(8, steps=style.ROUND, integer=True))
     style.plain_numbers(rows[-1], "x")
     for phase in phases if several else ():
         for axes in rows:

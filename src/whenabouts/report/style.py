@@ -32,6 +32,7 @@ PAPER, INK, MUTED, GRID = "#ffffff", "#1f2328", "#636c76", "#e4e7eb"
 ACCENT, TINT, BASELINE = "#0072b2", "#cfe2ef", "#8b949e"
 SERIES = (ACCENT, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
 WIDTH_IN = 10.0
+ROUND = (1, 2, 5, 10)  # steps between ticks, times a power of ten
 
 # In the page a colour is a CSS variable, so that dark mode and print can change it.
 _VARIABLES = {
@@ -104,22 +105,30 @@ def plain_numbers(axes: Axes, which: str) -> None:
 
 
 def spread(wanted: NDArray[np.float64], gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """Heights near the wanted ones, in the same order, at least `gap` apart, within [low, high].
+    """Heights in the order of the wanted ones, at least `gap` apart, within [low, high], and as
+    near the wanted ones (in squares) as that allows.
 
     Where they cannot all fit, the gap shrinks to what does.
     """
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
     order = np.argsort(wanted, kind="stable")
-    heights = wanted[order].astype(np.float64)
-    for i in range(len(heights)):
-        floor = low if i == 0 else heights[i - 1] + gap
-        heights[i] = max(heights[i], floor)
-    for i in reversed(range(len(heights))):
-        ceiling = high if i + 1 == len(heights) else heights[i + 1] - gap
-        heights[i] = min(heights[i], ceiling)
-    spread_out = np.empty(len(heights))
-    spread_out[order] = heights
-    return spread_out
+    offsets = gap * np.arange(len(wanted))
+    # Less its offset, a height may equal the one below it: the nearest such rising sequence is
+    # made of means of neighbours (isotonic regression), here cut to the bounds.
+    rising = _nearest_rising((wanted[order] - offsets).tolist())
+    heights = np.empty(len(wanted))
+    heights[order] = np.clip(rising, low, high - offsets[-1:].sum()) + offsets
+    return heights
+
+
+def _nearest_rising(values: list[float]) -> list[float]:
+    """The non-decreasing sequence nearest to `values`, by pooling neighbours that fall."""
+    pools: list[list[float]] = []
+    for value in values:
+        pools.append([value])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    return [float(np.mean(pool)) for pool in pools for _ in pool]
 
 
 @styled

@@ -156,7 +156,7 @@ def _line(scores: Scores, values: NDArray[np.float64], pairs: RatedPairs, column
         topic=scores.classes.topic(column),
         scores=values[:, column],
         rated_starts_s=pairs.start_s,
-        rated_scores=np.where(pairs.row < 0, np.nan, pairs.score),
+        rated_scores=pairs.score,
         rated_positive=pairs.positive,
     )
 

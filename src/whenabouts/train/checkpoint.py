@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimiser, random state and position in one safetensors file, never pickle.
 
 Tensors are named `model/NAME`, `optimiser/NAME/STATE` and `random/DEVICE`; the position and the
-history of the search are JSON in the file's metadata.
+history of the search are JSON under the one key of the file's metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import RunError
 from whenabouts.core.settings import from_dict
 
-FORMAT = "1"
+FORMAT = 1
+KEY = "whenabouts"
 
 
 @dataclass
@@ -51,43 +52,69 @@ class Position:
 def save_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer, position: Position) -> None:
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= _optimiser_tensors(model, optimiser) | _random_tensors()
-    metadata = {"format": FORMAT, "position": json.dumps(asdict(position))}
-    with atomic_path(path) as partial:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+    _write(path, tensors, {"position": asdict(position)})
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer) -> Position:
-    """Put everything back in place; the run goes on as if it had never stopped."""
-    tensors, metadata = _read(path)
+    """Put everything back in place; the run goes on as if it had never stopped.
+
+    Raises RunError if the file is no checkpoint of this model.
+    """
+    tensors, facts = _read(path)
+    if "position" not in facts or "random/cpu" not in tensors:
+        raise RunError(
+            "no position or no random state",
+            where=path,
+            rule="a checkpoint holds all that training goes on from",
+        )
     _load_model(path, model, _under("model/", tensors))
-    _load_optimiser(model, optimiser, _under("optimiser/", tensors))
+    _load_optimiser(path, model, optimiser, _under("optimiser/", tensors))
     _load_random(tensors)
-    return from_dict(Position, json.loads(metadata["position"]), str(path))
+    return from_dict(Position, facts["position"], str(path))
 
 
 def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """The weights alone, with facts about them (JSON) in the metadata."""
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, {"format": FORMAT, "facts": json.dumps(facts)})
+    _write(path, model.state_dict(), {"facts": facts})
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Load what `save_weights` wrote; returns its facts. Raises RunError if it does not fit."""
-    tensors, metadata = _read(path)
+    tensors, stored = _read(path)
     _load_model(path, model, tensors)
-    facts: dict[str, Any] = json.loads(metadata.get("facts", "{}"))
+    facts: dict[str, Any] = stored.get("facts", {})
     return facts
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    # One key: safetensors writes several in another order each time, and equal runs differ.
+    metadata = {KEY: json.dumps({"format": FORMAT, **facts})}
+    with atomic_path(path) as partial:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and what `_write` stored with them."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(KEY, "{}")
     except FileNotFoundError as error:
         raise RunError("no checkpoint here", where=path, remedy="train first") from error
     except SafetensorError as error:
         raise RunError(f"not a whole safetensors file ({error})", where=path) from error
+    return tensors, _facts(path, text)
+
+
+def _facts(path: Path, text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"its metadata is not JSON ({error})", where=path) from error
+    found = facts.get("format") if isinstance(facts, dict) else None
+    if found != FORMAT:
+        raise RunError(f"format is {found}", where=path, rule=f"it must be {FORMAT}")
+    return dict(facts)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,11 +140,19 @@ def _optimiser_tensors(model: nn.Module, optimiser: Optimizer) -> dict[str, Tens
     }
 
 
-def _load_optimiser(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _load_optimiser(
+    path: Path, model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]
+) -> None:
     parameters = dict(model.named_parameters())
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("/")
-        parameter = parameters[parameter_name]
+        parameter = parameters.get(parameter_name)
+        if parameter is None or (key != "step" and value.shape != parameter.shape):
+            raise RunError(
+                f"the optimiser's '{name}' fits no parameter",
+                where=path,
+                rule="a checkpoint fits the recipe it was trained with",
+            )
         optimiser.state[parameter][key] = value.to(parameter.device)
 
 

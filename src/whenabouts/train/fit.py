@@ -40,7 +40,7 @@ class Work(Generic[Batch]):
 
     batch: step -> this process's share of the batch. loss: summed over the share, divided by the
     size of the whole batch. evaluate: model -> mAP to watch, or None to train for max_steps.
-    examples: examples of a whole batch seen per step; num_examples: those of an epoch.
+    num_examples: examples of an epoch.
     """
 
     phase: str
@@ -82,11 +82,7 @@ def fit(
     """
     folder = Folder(run, work.phase)
     optimiser = build_optimiser(model, optimiser_settings)
-    position = Position(work.phase)
-    if folder.checkpoint.exists():
-        position = load_checkpoint(folder.checkpoint, model, optimiser)
-        if team.is_main:
-            log.rewind(position.log_position)
+    position = _begin(folder, model, optimiser, log, team)
     clock = _Clock(position, loop.checkpoint_every_s)
     with stop_on_signal() as stop, _bar(work, loop, team) as bar:
         bar.done = position.step
@@ -107,6 +103,24 @@ def fit(
     if position.step >= loop.max_steps and not position.is_done:
         position.is_done = True
         _save(folder, model, optimiser, position, log, clock, team)
+    return position
+
+
+def _begin(
+    folder: Folder, model: nn.Module, optimiser: Optimizer, log: MetricsLog, team: Team
+) -> Position:
+    """Where the phase stands; the log is cut to what it held then.
+
+    A phase begins with a checkpoint, so that lines of an attempt killed before the next one are
+    cut too. The log of a phase that is done is left alone: later phases have written behind it.
+    """
+    if not folder.checkpoint.exists():
+        position = Position(folder.phase)
+        _write_checkpoint(folder, model, optimiser, position, log, team)
+        return position
+    position = load_checkpoint(folder.checkpoint, model, optimiser)
+    if team.is_main and not position.is_done:
+        log.rewind(position.log_position)
     return position
 
 
@@ -136,7 +150,7 @@ def _step(
 def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(
-        model.parameters(),
+        [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=True,
@@ -220,10 +234,21 @@ def _save(
     team: Team,
 ) -> None:
     position.elapsed_s = clock.elapsed_s
+    _write_checkpoint(folder, model, optimiser, position, log, team)
+    clock.saved()
+
+
+def _write_checkpoint(
+    folder: Folder,
+    model: nn.Module,
+    optimiser: Optimizer,
+    position: Position,
+    log: MetricsLog,
+    team: Team,
+) -> None:
     if team.is_main:
         position.log_position = log.position()
         save_checkpoint(folder.checkpoint, model, optimiser, position)
-    clock.saved()
 
 
 def _note(position: Position) -> str:

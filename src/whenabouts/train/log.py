@@ -19,12 +19,12 @@ class MetricsLog:
     """Appends to `metrics.jsonl`. After a resume, lines past the checkpoint are cut first."""
 
     def __init__(self, run_path: Path, *, tensorboard: bool = False) -> None:
-        self._path = run_path / "metrics.jsonl"
-        self._file = self._path.open("a", encoding="utf-8")
         if tensorboard and SummaryWriter is None:
             raise UsageError(
                 "TensorBoard is not installed", remedy="pip install 'whenabouts[tensorboard]'"
             )
+        self._path = run_path / "metrics.jsonl"
+        self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_path / "tensorboard")) if tensorboard else None
 
     def position(self) -> int:
@@ -34,8 +34,8 @@ class MetricsLog:
 
     def rewind(self, position: int) -> None:
         """Drop what was logged after `position`: it will be logged again."""
-        self._file.flush()
-        os.truncate(self._path, position)
+        # A log that was removed meanwhile must not be filled up with zero bytes.
+        os.truncate(self._path, min(position, self.position()))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")

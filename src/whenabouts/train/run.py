@@ -2,6 +2,7 @@
 
 recipe.json          the recipe as resolved, the data set, the corpus, the version
 classes.csv          the class order
+video-classes.csv    the class order of the video labels
 metrics.jsonl        losses and evaluations, one JSON object a line
 checkpoints/         what `--resume` reads, one file a phase
 v1.safetensors       weights of the phase that trained on V1 and watched V2 (the best ones)
@@ -25,7 +26,7 @@ from whenabouts.core.errors import RunError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings
-from whenabouts.models.table import build_model, model_settings
+from whenabouts.models.table import ModelSettings, build_model, model_settings
 from whenabouts.train.checkpoint import load_weights
 
 FORMAT = 1
@@ -40,11 +41,12 @@ class Run:
     recipe: dict[str, Any]
     dataset: DatasetSettings
     classes: ClassOrder
+    video_classes: ClassOrder
 
     def load_model(self) -> tuple[nn.Module, dict[str, Any]]:
         """The trained model, in evaluation mode, and the facts stored with its weights."""
-        settings = model_settings(self.recipe["model"], f"{self.path / 'recipe.json'}: model")
-        model = build_model(settings, self.dataset.width, len(self.classes))
+        settings = model_settings(self.recipe.get("model"), f"{self.path / 'recipe.json'}: model")
+        model = build_for(settings, self.dataset, self.classes, self.video_classes)
         facts = load_weights(self.weights_path, model)
         return model.eval(), facts
 
@@ -59,14 +61,35 @@ class Run:
 
     def check_fits(self, corpus: Corpus) -> None:
         """Raise RunError unless the corpus has the features the run was trained on."""
-        ours = [(f.name, f.width) for f in self.dataset.features]
-        theirs = [(f.name, f.width) for f in corpus.dataset.features]
-        if ours != theirs or self.dataset.grid != corpus.dataset.grid:
+        ours, theirs = _what_a_model_sees(self.dataset), _what_a_model_sees(corpus.dataset)
+        if ours != theirs:
             raise RunError(
-                f"the corpus has features {theirs} and segments of {corpus.dataset.grid}",
-                where=corpus.path,
-                rule=f"the run was trained on {ours} and {self.dataset.grid}",
+                f"the corpus has {theirs}", where=corpus.path, rule=f"the run was trained on {ours}"
             )
+
+
+def build_for(
+    settings: ModelSettings,
+    dataset: DatasetSettings,
+    classes: ClassOrder,
+    video_classes: ClassOrder,
+) -> nn.Module:
+    """The untrained model of these settings for such data and classes."""
+    return build_model(
+        settings,
+        dataset.width,
+        len(classes),
+        num_video_classes=len(video_classes),
+        segment_frames=dataset.grid.num_frames,
+    )
+
+
+def _what_a_model_sees(dataset: DatasetSettings) -> str:
+    features = ", ".join(f"{f.name} ({f.width} bytes)" for f in dataset.features)
+    return (
+        f"features {features} in [{dataset.low:g}, {dataset.high:g}] and segments of "
+        f"{dataset.segment_s} s x {dataset.frames_per_s} frames"
+    )
 
 
 def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None:
@@ -81,6 +104,7 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
     if not recipe_path.exists():
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_classes(path / "classes.csv", corpus.classes)
+        write_classes(path / "video-classes.csv", corpus.video_classes)
         write_json(recipe_path, {**described, "whenabouts": __version__})
         return
     if not resume:
@@ -93,30 +117,52 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
 
 
 def _check_same(recipe_path: Path, described: dict[str, Any], corpus: Corpus) -> None:
-    kept = json.loads(recipe_path.read_text())
+    kept = _read_recipe(recipe_path)
     for name in ("recipe", "dataset"):
-        if kept.get(name) != json.loads(json.dumps(described[name])):
+        difference = _difference(name, kept.get(name), json.loads(json.dumps(described[name])))
+        if difference:
             raise RunError(
-                f"the {name} is not the one the run began with",
+                difference,
                 where=recipe_path,
                 rule="a resumed run has the settings it had",
                 remedy="pass the same settings, or choose another --out",
             )
-    if read_classes(recipe_path.with_name("classes.csv")).ids != corpus.classes.ids:
-        raise RunError("the corpus has other classes than the run", where=corpus.path)
+    for file, classes in (("", corpus.classes), ("video-", corpus.video_classes)):
+        if read_classes(recipe_path.with_name(f"{file}classes.csv")).ids != classes.ids:
+            raise RunError(f"the corpus has other {file}classes than the run", where=corpus.path)
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """What the first setting that differs is now and was then; empty if none does."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        found = (_difference(f"{name}.{k}", then.get(k), now.get(k)) for k in {**now, **then})
+        return next(filter(None, found), "")
+    return f"{name} is {now!r}, and was {then!r} when the run began" if then != now else ""
 
 
 def open_run(path: str | Path) -> Run:
     """Open a run's folder. Raises RunError where it is none."""
     path = Path(path)
+    recipe_path = path / "recipe.json"
+    kept = _read_recipe(recipe_path)
+    for name in ("dataset", "recipe"):
+        if not isinstance(kept.get(name), dict):
+            raise RunError(f"it has no {name}", where=recipe_path, rule="a run says what it is of")
+    dataset = from_dict(DatasetSettings, kept["dataset"], f"{recipe_path}: dataset")
+    classes = read_classes(path / "classes.csv"), read_classes(path / "video-classes.csv")
+    return Run(path, kept["recipe"], dataset, *classes)
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads((path / "recipe.json").read_text())
+        kept = json.loads(path.read_text())
     except FileNotFoundError as error:
         remedy = "make one with 'whenabouts train RECIPE INDEX -o RUN'"
         raise RunError(
-            "no recipe.json here", where=path, rule="a run is a folder", remedy=remedy
+            "no recipe.json here", where=path.parent, rule="a run is a folder", remedy=remedy
         ) from error
-    except json.JSONDecodeError as error:
-        raise RunError(f"not JSON ({error})", where=path / "recipe.json") from error
-    dataset = from_dict(DatasetSettings, kept["dataset"], f"{path / 'recipe.json'}: dataset")
-    return Run(path, kept["recipe"], dataset, read_classes(path / "classes.csv"))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"not JSON ({error})", where=path) from error
+    if not isinstance(kept, dict):
+        raise RunError("not a JSON object", where=path)
+    return kept

@@ -25,6 +25,15 @@ class Optimiser:
     clip_norm: float = 0.0
     """Largest L2 norm of the whole gradient; 0 does not clip."""
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "warmup_steps", "clip_norm"):
+            refuse_below(name, getattr(self, name), 0)
+        refuse_below("decay_examples", self.decay_examples, 1)
+        if not 0 < self.decay <= 1:
+            raise SettingsError(
+                f"the value is {self.decay}", where="decay", rule="it must be above 0, at most 1"
+            )
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -44,7 +53,14 @@ class Loop:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_steps", "evaluate_every", "patience"):
-            if getattr(self, name) < 1:
-                raise SettingsError(
-                    f"the value is {getattr(self, name)}", where=name, rule="it must be at least 1"
-                )
+            refuse_below(name, getattr(self, name), 1)
+        for name in ("seed", "checkpoint_every_s"):
+            refuse_below(name, getattr(self, name), 0)
+
+
+def refuse_below(name: str, value: float, least: float) -> None:
+    """Raise SettingsError unless the setting is at least `least` (NaN is not)."""
+    if not value >= least:
+        raise SettingsError(
+            f"the value is {value}", where=name, rule=f"it must be at least {least}"
+        )

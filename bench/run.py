@@ -1,0 +1,113 @@
+"""`make bench`: measure everything that the README claims about speed; writes bench/results.json.
+
+    python bench/run.py [--quick]
+
+Takes about five minutes and 6 GB of disk under the system's temporary folder. tf.data is measured
+where TensorFlow is installed in an environment of its own:
+
+    python3 -m venv .venv-tf && .venv-tf/bin/pip install tensorflow-cpu
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import bench_commands
+import bench_ranking
+import bench_reading
+from whenabouts.corpus.corpus import open_corpus
+from whenabouts.corpus.made import MadeCorpus, make_corpus
+
+RESULTS = Path(__file__).with_name("results.json")
+CORPUS = MadeCorpus(
+    num_train=7000,
+    num_validate=3000,
+    num_test=0,
+    num_classes=1200,
+    num_rated_classes=1000,
+    videos_per_shard=1000,
+)
+QUICK = MadeCorpus(
+    num_train=300, num_validate=300, num_test=0, num_classes=1200, num_rated_classes=1000
+)
+HOW = {
+    "gather_over_copy": "bytes/s of gathering random videos as uint8 / bytes/s of numpy.copyto",
+    "gather_over_tfdata": "videos/s of gathering random videos / videos/s of tf.data in file order",
+    "index_videos_per_s": "build_index with checksums, all cores, processes started anew",
+    "slogi_segments_per_s": "whenabouts train s-logi, 1152 features, batch 1024, rated pairs only",
+    "predict_segments_per_s": "whenabouts predict, S-Logi, 1000 classes, float32 Scores on disk",
+    "evaluate_100m_s": "1000 classes x 100,000 tokens against 237,788 rated pairs",
+    "submit_200k_s": "200,000 segments x 1000 classes, float32 Scores, 100,000 a class",
+    "cli_help_s": "whenabouts --help in a new process",
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(Path(folder), QUICK if "--quick" in sys.argv else CORPUS)
+    result = {**measured, "how": HOW, "machine": machine()}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+def measure(folder: Path, made: MadeCorpus) -> dict[str, Any]:
+    corpus, index_path = folder / "corpus", folder / "corpus.index"
+    say(f"making a corpus of {made.num_videos:,} videos")
+    make_corpus(corpus, made, os.cpu_count() or 1)
+    say("reading")
+    result: dict[str, Any] = {
+        "index_videos_per_s": bench_reading.index_videos_per_s(corpus, index_path)
+    }
+    result |= bench_reading.gather_rates(open_corpus(index_path))
+    result |= tfdata(corpus, result["gather_videos_per_s"])
+    say("training and predicting")
+    run = folder / "run"
+    result["slogi_segments_per_s"] = bench_commands.train_segments_per_s(index_path, run)
+    result["predict_segments_per_s"] = bench_commands.predict_segments_per_s(
+        run, index_path, folder / "scores"
+    )
+    result["cli_help_s"] = bench_commands.help_seconds()
+    subprocess.run(["rm", "-rf", str(corpus), str(folder / "scores")], check=True)
+    say("rankings")
+    evaluated, submitted = (
+        bench_ranking.evaluate_submission_seconds(),
+        bench_ranking.submit_seconds(),
+    )
+    result |= {
+        "evaluate_100m_s": evaluated.seconds,
+        "evaluate_100m_peak_bytes": evaluated.peak_bytes,
+        "submit_200k_s": submitted.seconds,
+        "submit_200k_peak_bytes": submitted.peak_bytes,
+    }
+    return result
+
+
+def tfdata(corpus: Path, gather_videos_per_s: float) -> dict[str, float]:
+    rate = bench_reading.tfdata_videos_per_s(corpus)
+    if rate is None:
+        say(f"tf.data left out: no TensorFlow in {bench_reading.TF_PYTHON}")
+        return {}
+    return {"tfdata_videos_per_s": rate, "gather_over_tfdata": gather_videos_per_s / rate}
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": sys.version.split()[0],
+    }
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Whole videos as batches: their segments, packed; their labels; their rated pairs, if any.
+
+The segments of all videos of a batch lie one after another, without padding between videos: `place`
+says where each belongs in a padded array [B videos, S segments]. Only a partial last segment has
+padded frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whenabouts.core.classes import ClassOrder
+from whenabouts.core.labels import SegmentLabels
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.feed.frames import BatchBuffer, normalised
+from whenabouts.feed.gather import Gatherer
+from whenabouts.feed.order import ShuffledOrder
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """B videos of N segments in all, T frames each; C classes of the video head.
+
+    num_videos, num_rated: videos and rated segments of the batch over all processes.
+    """
+
+    features: Float[Tensor, "N T D"]
+    mask: Bool[Tensor, "N T"]
+    place: Int[Tensor, " N"]
+    segment_mask: Bool[Tensor, "B S"]
+    labels: Float[Tensor, "B C"]
+    pair_segment: Int[Tensor, " P"]
+    pair_class: Int[Tensor, " P"]
+    pair_label: Float[Tensor, " P"]
+    pair_weight: Float[Tensor, " P"]
+    num_videos: int
+    num_rated: int
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Rated pairs sorted by (row, start); of corpus row r: offsets[r] .. offsets[r + 1]."""
+
+    offsets: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    column: NDArray[np.int64]
+    label: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+class Videos:
+    """Shuffled batches of some videos of a corpus: a function of the step.
+
+    max_segments: at most so many segments of a video are drawn anew for every batch (0: all of
+    them); rated segments come first. rated: pairs that carry a segment loss, if any.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        rows: NDArray[np.int64],
+        classes: ClassOrder,
+        video_classes: ClassOrder,
+        order: ShuffledOrder,
+        device: torch.device,
+        rated: SegmentLabels | None = None,
+        max_segments: int = 0,
+    ) -> None:
+        assert order.num_examples == len(rows)
+        self._corpus, self._rows, self._order, self._device = corpus, rows, order, device
+        self._video_classes, self._max_segments = video_classes, max_segments
+        self._grid, self._width = corpus.dataset.grid, corpus.dataset.width
+        self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
+        self._pairs = _sorted_pairs(corpus, classes, rated)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, step: int, rank: int = 0, size: int = 1) -> VideoBatch:
+        """This process's share (of `size`) of the videos of batch `step`."""
+        whole = self._rows[self._order.batch(step)]
+        draw = np.random.default_rng([self._order.seed, step])
+        chosen = self._choose(whole, draw)
+        rows, chosen = whole[rank::size], chosen[rank::size]
+        video, index = np.nonzero(chosen)
+        pair_segment, pair = self._pairs_in(rows, chosen)
+        frames, mask = self._frames(rows[video], index)
+        pairs = self._pairs
+        return VideoBatch(
+            features=normalised(frames, mask, self._corpus.dataset),
+            mask=mask,
+            place=self._on_device(_places(chosen)),
+            segment_mask=self._on_device(_segment_mask(chosen)),
+            labels=self._labels(rows),
+            pair_segment=self._on_device(pair_segment),
+            pair_class=self._on_device(pairs.column[pair]),
+            pair_label=self._on_device(pairs.label[pair]),
+            pair_weight=self._on_device(pairs.weight[pair]),
+            num_videos=len(whole),
+            num_rated=int(self._is_rated(whole, self._counts(whole)).sum()),
+        )
+
+    def _counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._grid.count(self._corpus.num_frames[rows])
+
+    def _choose(self, rows: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.bool_]:
+        """Which segments of each video are in the batch [B, S].
+
+        The draw covers the whole batch, so that it does not depend on who computes which part.
+        """
+        counts = self._counts(rows)
+        real = np.arange(int(counts.max())) < counts[:, None]
+        if not self._max_segments or counts.max() <= self._max_segments:
+            return real
+        lot = draw.random(real.shape)
+        lot = np.where(self._is_rated(rows, counts), lot - 1, lot)
+        lot = np.where(real, lot, np.inf)
+        last = np.partition(lot, self._max_segments - 1, axis=1)[:, self._max_segments - 1]
+        chosen: NDArray[np.bool_] = real & (lot <= last[:, None])
+        return chosen
+
+    def _is_rated(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True at the rated segments of each video [B, S]."""
+        rated = np.zeros((len(rows), int(counts.max())), bool)
+        video, pair = _flat(self._pairs.offsets, rows)
+        rated[video, self._pairs.segment[pair]] = True
+        return rated
+
+    def _pairs_in(
+        self, rows: NDArray[np.int64], chosen: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(index among the chosen segments, index among all pairs) of the pairs of these videos."""
+        video, pair = _flat(self._pairs.offsets, rows)
+        packed = np.cumsum(chosen.ravel()).reshape(chosen.shape) - 1
+        segment = self._pairs.segment[pair]
+        kept = chosen[video, segment]
+        return packed[video, segment][kept], pair[kept]
+
+    def _frames(self, rows: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Bytes [N, T, D] and mask [N, T] of segment index[n] of video rows[n]."""
+        length = self._grid.num_frames
+        block = self._buffer.take((len(rows), length, self._width))
+        count = self._gatherer.gather_segments(
+            rows, index * length, length, block.numpy().reshape(-1, self._width)
+        )
+        mask = self._on_device(np.arange(length) < count[:, None])
+        return block.to(self._device, non_blocking=True), mask
+
+    def _labels(self, rows: NDArray[np.int64]) -> Tensor:
+        """Video labels as 0 and 1 [B, C]."""
+        video, place = _flat(self._corpus.labels.offsets, rows)
+        column = self._video_classes.columns(self._corpus.labels.values[place])
+        labels = np.zeros((len(rows), len(self._video_classes)), np.float32)
+        labels[video[column >= 0], column[column >= 0]] = 1
+        return self._on_device(labels)
+
+    def _on_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def _sorted_pairs(corpus: Corpus, classes: ClassOrder, rated: SegmentLabels | None) -> _Pairs:
+    if rated is None:
+        nothing = np.zeros(0, np.int64)
+        zeros = np.zeros(len(corpus) + 1, np.int64)
+        return _Pairs(zeros, nothing, nothing, nothing.astype("f4"), nothing.astype("f4"))
+    row, column = corpus.rows_of(rated.video), classes.columns(rated.class_id)
+    known = np.flatnonzero((row >= 0) & (column >= 0))
+    kept = known[np.lexsort((column[known], rated.start_s[known], row[known]))]
+    counts = np.bincount(row[kept], minlength=len(corpus))
+    return _Pairs(
+        offsets=np.r_[0, np.cumsum(counts)],
+        segment=rated.start_s[kept] // corpus.dataset.segment_s,
+        column=column[kept],
+        label=rated.score[kept],
+        weight=rated.weight[kept],
+    )
+
+
+def _flat(
+    offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(place of the row in `rows`, place of the value) of all values of the given rows."""
+    counts = offsets[rows + 1] - offsets[rows]
+    video = np.repeat(np.arange(len(rows)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return video, np.repeat(offsets[rows], counts) + np.arange(len(video)) - first
+
+
+def _places(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where each chosen segment stands in the padded array [B, S'], S' the most of any video."""
+    position = np.cumsum(chosen, axis=1) - 1
+    most = int(chosen.sum(axis=1).max())
+    return (position + np.arange(len(chosen))[:, None] * most)[chosen]
+
+
+def _segment_mask(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    counts = chosen.sum(axis=1)
+    mask: NDArray[np.bool_] = np.arange(int(counts.max())) < counts[:, None]
+    return mask

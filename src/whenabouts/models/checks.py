@@ -1,0 +1,15 @@
+"""Checks of the settings of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whenabouts.core.errors import SettingsError
+
+
+def refuse_sizes_below_one(settings: Any, *names: str) -> None:
+    """Raise SettingsError unless each named field is at least 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if value < 1:
+            raise SettingsError(f"the value is {value}", where=name, rule="it must be at least 1")

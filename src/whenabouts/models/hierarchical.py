@@ -1,0 +1,224 @@
+"""Hierarchical double-attention models: frames -> segment feature -> video feature, two losses.
+
+    frames [B, T, D]   -- segment module -->           segment feature [B, E] -- segment head --> C
+    segments [B, S, E] -- context, video attention --> video feature [B, E]   -- video head   --> V
+
+    family   segment module                      context over the segments of a video
+    att2     embedding, attention                none
+    loss2    as att2; only its training differs
+    nl       embedding, attention                non-local block
+    se       embedding, attention                temporal squeeze-and-excitation
+    fcfc     FC over channels, FC over frames    non-local block
+
+As in the 11th place solution of the 3rd YouTube-8M challenge (2019), with the attention of STPN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from torch import nn
+
+from whenabouts.models.attention import AttentionPool, AttentionSegment, AttentionSettings
+from whenabouts.models.embedding import EmbeddingSettings
+from whenabouts.models.fcfc import FrameMix, FrameMixSettings
+from whenabouts.models.heads import HeadSettings, build_head, copy_rows
+from whenabouts.models.non_local import NonLocal, NonLocalSettings
+from whenabouts.models.squeeze_excitation import (
+    SqueezeExcitationSettings,
+    TemporalSqueezeExcitation,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _TwoLevels:
+    """What all families have; head: the kind of both heads."""
+
+    video_attention: AttentionSettings = field(default_factory=AttentionSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+
+
+@dataclass(frozen=True)
+class _AttendedFrames(_TwoLevels):
+    """The families whose segment module is attention."""
+
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    segment_attention: AttentionSettings = field(default_factory=AttentionSettings)
+
+
+@dataclass(frozen=True)
+class Att2(_AttendedFrames):
+    """Settings of Att2: attention twice."""
+
+    family: Literal["att2"] = "att2"
+
+
+@dataclass(frozen=True)
+class Loss2(_AttendedFrames):
+    """Settings of Loss2: the network of Att2, trained with both losses at once."""
+
+    family: Literal["loss2"] = "loss2"
+
+
+@dataclass(frozen=True)
+class NL(_AttendedFrames):
+    """Settings of NL: Att2 with a non-local block in front of video attention."""
+
+    family: Literal["nl"] = "nl"
+    non_local: NonLocalSettings = field(default_factory=NonLocalSettings)
+
+
+@dataclass(frozen=True)
+class SE(_AttendedFrames):
+    """Settings of SE: Att2 with squeeze-and-excitation in front of video attention."""
+
+    family: Literal["se"] = "se"
+    squeeze_excitation: SqueezeExcitationSettings = field(default_factory=SqueezeExcitationSettings)
+
+
+@dataclass(frozen=True)
+class FCFC(_TwoLevels):
+    """Settings of FCFC: two fully connected layers a segment, then as NL."""
+
+    family: Literal["fcfc"] = "fcfc"
+    frame_mix: FrameMixSettings = field(default_factory=FrameMixSettings)
+    non_local: NonLocalSettings = field(default_factory=NonLocalSettings)
+
+
+HierarchicalSettings = Att2 | Loss2 | NL | SE | FCFC
+
+
+class Hierarchical(nn.Module):
+    """A segment module and a video module with a head each.
+
+    `forward` and `pair_logits` are those of every segment model: [B, T, D] -> segment logits.
+    Padding, of frames and of segments, never changes an answer. A segment or video that is all
+    padding has the feature 0.
+    """
+
+    def __init__(
+        self,
+        settings: HierarchicalSettings,
+        width: int,
+        num_classes: int,
+        num_video_classes: int,
+        segment_frames: int,
+    ) -> None:
+        """width: D; segment_frames: T of a segment, which only FCFC is bound to."""
+        super().__init__()
+        self.segment_module: AttentionSegment | FrameMix
+        if isinstance(settings, FCFC):
+            inner = settings.frame_mix.width
+            self.segment_module = FrameMix(settings.frame_mix, width, segment_frames)
+        else:
+            inner = settings.embedding.width_of(width)
+            self.segment_module = AttentionSegment(
+                settings.embedding, settings.segment_attention, width
+            )
+        self.video_attention = AttentionPool(settings.video_attention, inner)
+        self.segment_head = build_head(settings.head, inner, num_classes)
+        self.video_head = build_head(settings.head, inner, num_video_classes)
+        # Last, so that under one seed all families draw the same numbers for what they share.
+        self.context = _build_context(settings, inner)
+
+    def encode_segments(
+        self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B T"]]:
+        """Segment features and the attention on their frames, for segments of any videos."""
+        feature, attention = self.segment_module(features, mask)
+        return feature, attention
+
+    def forward(
+        self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B C"]:
+        logits: Tensor = self.segment_head(self.encode_segments(features, mask)[0])
+        return logits
+
+    def pair_logits(
+        self,
+        features: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"],
+        pair_segment: Int[Tensor, " P"],
+        pair_class: Int[Tensor, " P"],
+    ) -> Float[Tensor, " P"]:
+        encoded = self.encode_segments(features, mask)[0]
+        return self.pair_logits_of(encoded, pair_segment, pair_class)
+
+    def pair_logits_of(
+        self,
+        segment_features: Float[Tensor, "N E"],
+        pair_segment: Int[Tensor, " P"],
+        pair_class: Int[Tensor, " P"],
+    ) -> Float[Tensor, " P"]:
+        """As `pair_logits`, of segments that are encoded already."""
+        return self.segment_head.pair_logits(segment_features, pair_segment, pair_class)
+
+    def encode_video(
+        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B S"]]:
+        """Video features and the attention on their segments."""
+        if self.context is not None:
+            segment_features = self.context(segment_features, segment_mask)
+        feature, attention = self.video_attention(segment_features, segment_mask)
+        return feature, attention
+
+    def video_logits(self, video_feature: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
+        logits: Tensor = self.video_head(video_feature)
+        return logits
+
+    def copy_video_head(self, video_rows: Int[Tensor, " C"]) -> None:
+        """The segment head gets the video head's rows; at -1 it keeps its own.
+
+        video_rows: the video class of each evaluated class.
+        """
+        copy_rows(self.segment_head, self.video_head, video_rows)
+
+    def segment_parameters(self) -> Iterator[nn.Parameter]:
+        """What fine-tuning on rated segments trains: the segment module and its head."""
+        yield from self.segment_module.parameters()
+        yield from self.segment_head.parameters()
+
+
+def _build_context(settings: HierarchicalSettings, width: int) -> nn.Module | None:
+    match settings:
+        case NL() | FCFC():
+            return NonLocal(settings.non_local, width)
+        case SE():
+            return TemporalSqueezeExcitation(settings.squeeze_excitation, width)
+        case Att2() | Loss2():
+            return None
+
+
+# ---- sizes ---------------------------------------------------------------------------------------
+
+Scale = Literal["tiny", "small", "paper"]
+Settings = TypeVar("Settings", bound=HierarchicalSettings)
+
+WIDTH_AND_HIDDEN: dict[Scale, tuple[int, int]] = {
+    "tiny": (64, 32),
+    "small": (512, 128),
+    "paper": (1024, 256),
+}
+
+
+def scaled(settings: Settings, scale: Scale) -> Settings:
+    """The same settings with the width of the embedding and of attention's hidden layers set."""
+    width, hidden = WIDTH_AND_HIDDEN[scale]
+    sizes = {
+        "embedding": {"width": width},
+        "frame_mix": {"width": width},
+        "segment_attention": {"hidden": hidden},
+        "video_attention": {"hidden": hidden},
+    }
+    changed: dict[str, Any] = {
+        name: replace(getattr(settings, name), **size)
+        for name, size in sizes.items()
+        if hasattr(settings, name)
+    }
+    return replace(settings, **changed)

@@ -1,0 +1,155 @@
+"""S2: learn from the labels of whole videos, then fine-tune on rated segments (11th place, 2019).
+
+pretrain   the whole network with the video loss on train + V1; the mAP on V2 is watched with
+           the segment head filled from the video head
+v1         the segment head starts from the video head's rows of the evaluated classes; the
+           segment module is fine-tuned with the segment loss on V1 at a lower rate
+final      if asked for: both again with V2 added and twice the iterations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.corpus.splits import Split
+from whenabouts.feed.rated import RatedSegments
+from whenabouts.models.hierarchical import Hierarchical
+from whenabouts.strategies.s1 import rated_work
+from whenabouts.strategies.setup import Setup, build_seeded, watched_map
+from whenabouts.strategies.videos import Evaluate, video_work
+from whenabouts.train.checkpoint import Position, load_weights
+from whenabouts.train.fit import Folder
+from whenabouts.train.settings import Loop, Optimiser, refuse_below
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """How the whole network learns from video labels. Lengths are in steps of one batch."""
+
+    optimiser: Optimiser = field(
+        default_factory=lambda: Optimiser(name="adamw", learning_rate=2e-4, clip_norm=1.0)
+    )
+    batch_size: int = 128
+    max_steps: int = 20_000
+    evaluate_every: int = 50
+    patience: int = 10
+    max_segments: int = 0
+    """Segments of a video drawn anew for each batch; 0 takes all."""
+
+    def loop(self, fine_tuning: Loop) -> Loop:
+        """The loop of the pre-training: same seed and checkpoints as the fine-tuning."""
+        return replace(
+            fine_tuning,
+            batch_size=self.batch_size,
+            max_steps=self.max_steps,
+            evaluate_every=self.evaluate_every,
+            patience=self.patience,
+        )
+
+
+@dataclass(frozen=True)
+class S2:
+    """Settings of S2. unrated_weight: of unrated classes of rated segments as negatives, in the
+    fine-tuning; whole: fine-tune every layer's segment module, or (False) the segment head alone.
+    """
+
+    kind: Literal["s2"] = "s2"
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    unrated_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_below("unrated_weight", self.unrated_weight, 0)
+
+
+def train_s2(
+    build: Callable[[], nn.Module],
+    strategy: S2,
+    optimiser: Optimiser,
+    loop: Loop,
+    setup: Setup,
+    *,
+    final: bool,
+) -> Position:
+    """Train; returns where the search on V2 ended. `build` makes the untrained model."""
+    watched = setup.watched()
+    rounds = _Rounds(build, strategy, optimiser, loop, setup)
+    pretrained = rounds.pretrain("pretrain", ("train", "v1"), None, watched)
+    found = rounds.fine_tune("v1", "pretrain", ("v1",), None, watched)
+    if final:
+        rounds.pretrain("pretrain-final", ("train", "v1", "v2"), 2 * pretrained.best_step, None)
+        rounds.fine_tune("final", "pretrain-final", ("v1", "v2"), 2 * found.best_step, None)
+    return found
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """The two phases, for the search (watching V2) and for the final training (not watching)."""
+
+    build: Callable[[], nn.Module]
+    strategy: S2
+    optimiser: Optimiser
+    loop: Loop
+    setup: Setup
+
+    def pretrain(
+        self,
+        phase: str,
+        splits: Sequence[Split],
+        num_steps: int | None,
+        watched: RatedSegments | None,
+    ) -> Position:
+        settings, setup = self.strategy.pretrain, self.setup
+        loop = _of_length(settings.loop(self.loop), num_steps)
+        evaluate = None if watched is None else _watch_video_head(setup, watched)
+        work = video_work(phase, splits, (), 0.0, settings.max_segments, loop, setup, evaluate)
+        model = build_seeded(self.build, loop.seed, setup.team)
+        return setup.fit(model, work, settings.optimiser, loop)
+
+    def fine_tune(
+        self,
+        phase: str,
+        pretrained: str,
+        splits: tuple[Split, ...],
+        num_steps: int | None,
+        watched: RatedSegments | None,
+    ) -> Position:
+        setup, loop = self.setup, _of_length(self.loop, num_steps)
+        model = build_seeded(self.build, loop.seed, setup.team)
+        load_weights(Folder(setup.run, pretrained).weights, model)
+        assert isinstance(model, Hierarchical)
+        model.copy_video_head(_video_rows(setup.corpus, setup.team.device))
+        model.requires_grad_(False)
+        for parameter in model.segment_parameters():
+            parameter.requires_grad_(True)
+        weight = self.strategy.unrated_weight
+        work = rated_work(phase, splits, weight, loop, setup, watched)
+        return setup.fit(model, work, self.optimiser, loop)
+
+
+def _of_length(loop: Loop, num_steps: int | None) -> Loop:
+    return loop if num_steps is None else replace(loop, max_steps=max(1, num_steps))
+
+
+def _watch_video_head(setup: Setup, watched: RatedSegments) -> Evaluate:
+    """mAP on V2 of segments classified by the video head's rows, as fine-tuning will start."""
+    rows = _video_rows(setup.corpus, setup.team.device)
+
+    def evaluate(model: nn.Module) -> float:
+        assert isinstance(model, Hierarchical)
+        model.copy_video_head(rows)
+        return watched_map(model, watched, setup.corpus.classes, setup.team)
+
+    return evaluate
+
+
+def _video_rows(corpus: Corpus, device: torch.device) -> torch.Tensor:
+    """The row of the video head of each evaluated class."""
+    rows = corpus.video_classes.columns(np.asarray(corpus.classes.ids, np.int64))
+    return torch.from_numpy(rows).to(device)

@@ -1,0 +1,61 @@
+"""S3: both losses at once on train + V1 (11th place, 2019).
+
+All frames serve the video loss, rated segments alone the segment loss; the mAP on V2 is watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from whenabouts.corpus.splits import Split
+from whenabouts.strategies.setup import Setup, build_seeded, watched_map
+from whenabouts.strategies.videos import video_work
+from whenabouts.train.checkpoint import Position
+from whenabouts.train.settings import Loop, Optimiser, refuse_below
+
+
+@dataclass(frozen=True)
+class S3:
+    """Settings of S3. segment_weight: of the segment loss beside the video loss; max_segments: of
+    a video drawn anew for each batch, rated ones first; 0 takes all."""
+
+    kind: Literal["s3"] = "s3"
+    segment_weight: float = 1.0
+    max_segments: int = 0
+
+    def __post_init__(self) -> None:
+        refuse_below("segment_weight", self.segment_weight, 0)
+        refuse_below("max_segments", self.max_segments, 0)
+
+
+def train_s3(
+    build: Callable[[], nn.Module],
+    strategy: S3,
+    optimiser: Optimiser,
+    loop: Loop,
+    setup: Setup,
+    *,
+    final: bool,
+) -> Position:
+    """Train; returns where the search on V2 ended. `build` makes the untrained model."""
+    watched = setup.watched()
+
+    def evaluate(model: nn.Module) -> float:
+        return watched_map(model, watched, setup.corpus.classes, setup.team)
+
+    def run(phase: str, rated: tuple[Split, ...], loop: Loop, *, watch: bool) -> Position:
+        work = video_work(
+            phase, ("train", *rated), rated, strategy.segment_weight, strategy.max_segments,
+            loop, setup, evaluate if watch else None,
+        )  # fmt: skip
+        return setup.fit(build_seeded(build, loop.seed, setup.team), work, optimiser, loop)
+
+    found = run("v1", ("v1",), loop, watch=True)
+    if final:
+        longer = replace(loop, max_steps=2 * found.best_step)
+        run("final", ("v1", "v2"), longer, watch=False)
+    return found

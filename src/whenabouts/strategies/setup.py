@@ -1,0 +1,101 @@
+"""What every strategy shares: the corpus and this process, the segment loss, the watched mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whenabouts.core.classes import ClassOrder
+from whenabouts.core.errors import CorpusError
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.corpus.splits import Split
+from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments
+from whenabouts.losses import rated_bce, rated_bce_with_unrated
+from whenabouts.metrics.segment_map import POSITIVE, evaluate_pairs
+from whenabouts.train.checkpoint import Position
+from whenabouts.train.distributed import Team
+from whenabouts.train.fit import Batch, Work, fit
+from whenabouts.train.log import MetricsLog
+from whenabouts.train.settings import Loop, Optimiser
+
+WATCH_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training works with and on: the corpus, this process, where files go."""
+
+    corpus: Corpus
+    run: Path
+    log: MetricsLog
+    team: Team
+    resident_bytes: int = RESIDENT_BYTES
+
+    def rated(self, splits: Sequence[Split]) -> RatedSegments:
+        """The rated segments of the splits."""
+        labels = self.corpus.rated(self.corpus.rows(splits))
+        classes, device = self.corpus.classes, self.team.device
+        return RatedSegments(self.corpus, labels, classes, device, self.resident_bytes)
+
+    def watched(self) -> RatedSegments:
+        """The rated segments of V2. Raises CorpusError if they have no positive one."""
+        watched = self.rated(["v2"])
+        if not (watched.labels.score >= POSITIVE).any():
+            raise CorpusError(
+                "no rated segment of V2 is positive",
+                where=self.corpus.path,
+                rule="the mAP on V2 decides when to stop",
+                remedy="index more validate shards, or split them otherwise",
+            )
+        return watched
+
+    def fit(
+        self, model: nn.Module, work: Work[Batch], optimiser: Optimiser, loop: Loop
+    ) -> Position:
+        return fit(model, work, optimiser, loop, self.run, self.log, self.team)
+
+
+def build_seeded(build: Callable[[], nn.Module], seed: int, team: Team) -> nn.Module:
+    """The untrained model, the same for the same seed in every process."""
+    torch.manual_seed(seed)
+    return build().to(team.device)
+
+
+def segment_loss(model: nn.Module, batch: RatedBatch, unrated_weight: float) -> Tensor:
+    """The loss of rated pairs; unrated classes count as negatives of the given weight."""
+    if unrated_weight:
+        return rated_bce_with_unrated(
+            batch.pair_label,
+            batch.pair_weight,
+            model(batch.features, batch.mask),
+            batch.pair_segment,
+            batch.pair_class,
+            unrated_weight,
+            batch.num_segments,
+        )
+    logits = pair_logits(model, batch)
+    return rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_segments)
+
+
+def pair_logits(model: nn.Module, batch: RatedBatch) -> Tensor:
+    logits: Tensor = model.pair_logits(  # type: ignore[operator]
+        batch.features, batch.mask, batch.pair_segment, batch.pair_class
+    )
+    return logits
+
+
+def watched_map(model: nn.Module, watched: RatedSegments, classes: ClassOrder, team: Team) -> float:
+    """mAP over the rated pairs of the watched split; each process scores its part."""
+    scores = torch.zeros(len(watched.labels), device=team.device)
+    block = team.block(len(watched))
+    for first in range(block.start, block.stop, WATCH_BATCH):
+        segments = np.arange(first, min(first + WATCH_BATCH, block.stop))
+        pairs = watched.pairs_of(int(segments[0]), int(segments[-1]) + 1)
+        scores[pairs] = pair_logits(model, watched.batch(segments))
+    values = team.sum(scores).cpu().numpy()
+    return evaluate_pairs(watched.labels, values, classes).mean_ap

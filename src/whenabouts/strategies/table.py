@@ -1,0 +1,35 @@
+"""All strategies on one screen: settings -> program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from whenabouts.strategies.s1 import S1, train_s1
+from whenabouts.strategies.s2 import S2, train_s2
+from whenabouts.strategies.s3 import S3, train_s3
+from whenabouts.strategies.setup import Setup
+from whenabouts.train.checkpoint import Position
+from whenabouts.train.settings import Loop, Optimiser
+
+Strategy = S1 | S2 | S3
+
+
+def train_strategy(
+    build: Callable[[], nn.Module],
+    strategy: Strategy,
+    optimiser: Optimiser,
+    loop: Loop,
+    setup: Setup,
+    *,
+    final: bool,
+) -> Position:
+    """Train as the strategy says; returns where the search on V2 ended."""
+    match strategy:
+        case S1():
+            return train_s1(build, strategy, optimiser, loop, setup, final=final)
+        case S2():
+            return train_s2(build, strategy, optimiser, loop, setup, final=final)
+        case S3():
+            return train_s3(build, strategy, optimiser, loop, setup, final=final)

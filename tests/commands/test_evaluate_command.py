@@ -1,0 +1,214 @@
+"""`whenabouts evaluate`: Scores and submission files against the same truth; videos; refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from commandline import run
+from small_corpus import index_small
+from whenabouts.core.scores import open_scores
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.metrics.segment_map import evaluate_scores
+from whenabouts.metrics.video import evaluate_videos
+
+Capture = pytest.CaptureFixture[str]
+
+
+def evaluated(capsys: Capture, *words: object) -> dict[str, Any]:
+    code, out, _ = run(capsys, "evaluate", *words, "--json")
+    assert code == 0
+    return json.loads(out)
+
+
+@pytest.fixture
+def submission(scored: Path, tmp_path: Path, capsys: Capture) -> Path:
+    out = tmp_path / "submission.csv"
+    assert run(capsys, "submit", scored, "-o", out).code == 0
+    return out
+
+
+def write_truth(path: Path, corpus: Corpus, splits: list) -> Path:
+    truth = corpus.rated(corpus.rows(splits))
+    columns = (truth.video, truth.start_s, truth.class_id, truth.score)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerow(("video", "start", "class", "score"))
+        csv.writer(file).writerows((v.decode(), *rest) for v, *rest in zip(*columns))
+    return path
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def test_scores_against_the_metrics_themselves(
+    scored: Path, corpus: Corpus, capsys: Capture
+) -> None:
+    scores = open_scores(scored)
+    rows = corpus.rows(["v2"])
+    truth = corpus.rated(rows)
+    segments = evaluate_scores(truth, scores.segments, scores.classes, scores.values)
+    best = np.stack(
+        [
+            scores.values[scores.segments.video == corpus_row].max(axis=0)
+            for corpus_row in scores.segments.videos_of(corpus.video_ids[rows])
+        ]
+    )
+    labels = corpus.labels.take(rows)
+    videos = evaluate_videos(labels.values, labels.offsets, scores.classes, best)
+    result = evaluated(capsys, scored, corpus.path)
+    assert result == {"segments": segments.to_dict(), "videos": videos.to_dict()}
+    assert 0.6 < result["segments"]["mean_ap"] <= 1
+    assert result["videos"]["num_videos"] == 12
+
+
+def test_the_same_from_a_submission_file(
+    scored: Path, submission: Path, corpus: Corpus, capsys: Capture
+) -> None:
+    for splits in (["v2"], ["v1"], ["v1", "v2"]):
+        words = (corpus.path, "--splits", *splits)
+        of_scores = evaluated(capsys, scored, *words)
+        of_file = evaluated(capsys, submission, *words)
+        assert of_file == {"segments": of_scores["segments"]}
+    whole = evaluated(capsys, submission, corpus.path, "--splits", "v1", "v2")["segments"]
+    parts = [
+        evaluated(capsys, submission, corpus.path, "--splits", split)["segments"]
+        for split in ("v1", "v2")
+    ]
+    assert whole["num_rated"] == sum(part["num_rated"] for part in parts)
+
+
+def test_the_same_with_the_truth_from_a_file(
+    scored: Path, submission: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    truth = write_truth(tmp_path / "truth.csv", corpus, ["v2"])
+    expected = evaluated(capsys, scored, corpus.path)["segments"]
+    for target in (scored, submission):
+        assert evaluated(capsys, target, "--truth", truth) == {"segments": expected}
+
+
+def test_a_truth_file_comes_before_the_index(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    truth = write_truth(tmp_path / "truth.csv", corpus, ["v1"])
+    result = evaluated(capsys, scored, corpus.path, "--truth", truth, "--splits", "v2")
+    expected = evaluated(capsys, scored, corpus.path, "--splits", "v1")
+    assert result["segments"] == expected["segments"]
+    assert result["videos"] != expected["videos"]
+
+
+def test_k_cuts_the_lists(scored: Path, submission: Path, corpus: Corpus, capsys: Capture) -> None:
+    whole = evaluated(capsys, scored, corpus.path)["segments"]
+    for target in (scored, submission):
+        cut = evaluated(capsys, target, corpus.path, "--k", 20)["segments"]
+        assert cut["k"] == 20
+        assert 0 < cut["num_listed"] < whole["num_listed"]
+        assert cut["num_positives"] == whole["num_positives"]
+        assert cut["mean_ap"] < whole["mean_ap"]
+
+
+# ---- what is told --------------------------------------------------------------------------------
+
+
+def test_the_result_in_words(scored: Path, corpus: Corpus, capsys: Capture) -> None:
+    result = evaluated(capsys, scored, corpus.path)
+    segments, videos = result["segments"], result["videos"]
+    code, out, err = run(capsys, "evaluate", scored, corpus.path)
+    assert (code, err) == (0, "")
+    assert out == (
+        f"mAP@100000: {segments['mean_ap']:.4f} over 4 classes, {segments['num_rated']} rated "
+        f"pairs ({segments['num_positives']} positive)\n"
+        f"videos: GAP@20 {videos['gap']:.4f}, mAP {videos['mean_ap']:.4f}, "
+        f"Hit@1 {videos['hit_at_one']:.4f}, PERR {videos['perr']:.4f} over 12 videos\n"
+    )
+
+
+def test_a_note_where_the_model_has_seen_the_split(
+    scored: Path, submission: Path, corpus: Corpus, capsys: Capture
+) -> None:
+    note = "note: the model was trained on v1: these numbers flatter it\n"
+    for splits, expected in ((["v1"], note), (["v1", "v2"], note), (["v2"], "")):
+        words = "evaluate", scored, corpus.path, "--splits", *splits
+        assert run(capsys, *words).err == expected
+    assert run(capsys, "evaluate", submission, corpus.path, "--splits", "v1").err == ""
+
+
+def test_files(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "deep" / "numbers"
+    result = evaluated(capsys, scored, corpus.path, "--out", out)
+    assert json.loads((out / "evaluation.json").read_text()) == result
+    with (out / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["Index"]) for row in rows] == list(corpus.classes.ids)
+    assert [row["Name"] for row in rows] == list(corpus.classes.names)
+    mean_ap = sum(float(row["AP"]) for row in rows) / len(rows)
+    assert mean_ap == pytest.approx(result["segments"]["mean_ap"], abs=1e-6)
+    assert sum(int(row["Rated"]) for row in rows) == result["segments"]["num_rated"]
+
+
+def test_a_truth_without_a_positive(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    video = corpus.video_ids[corpus.rows(["v2"])[0]].decode()
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"video,start,class,score\n{video},0,{corpus.classes.ids[0]},0.0\n")
+    assert evaluated(capsys, scored, "--truth", truth)["segments"]["mean_ap"] is None
+    _, out, _ = run(capsys, "evaluate", scored, "--truth", truth)
+    assert out == "mAP@100000: no rated positives over 0 classes, 1 rated pairs (0 positive)\n"
+
+
+def test_videos_without_labels_are_left_out(scored: Path, corpus: Corpus, capsys: Capture) -> None:
+    """Test videos have no labels in their records: nothing to say of videos, and no error."""
+    truth_of_v2 = evaluated(capsys, scored, corpus.path, "--splits", "v2", "test")
+    assert truth_of_v2["videos"]["num_videos"] == 12
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def test_wrong_use(scored: Path, corpus: Corpus, capsys: Capture) -> None:
+    for words, told in (
+        ([scored], "no truth given; pass INDEX, or --truth FILE"),
+        ([scored, corpus.path, "--k", 0], "--k is 0; at least one entry a class must count"),
+        ([scored, corpus.path, "--splits", "v3"], "no split 'v3'"),
+        ([scored, corpus.path, "--splits", "train"], "no rated segments in splits train; choose"),
+    ):
+        code, out, err = run(capsys, "evaluate", *words)
+        assert (code, out) == (2, "")
+        assert told in err
+
+
+def test_files_that_do_not_fit(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    broken = tmp_path / "broken.csv"
+    broken.write_text("Class,Segments\n1,a:0 a:0\n")
+    (tmp_path / "empty").mkdir()
+    for words, told in (
+        ([tmp_path / "gone", corpus.path], "gone: "),
+        ([tmp_path / "empty", corpus.path], "scores.npy"),
+        ([broken, "--truth", tmp_path / "gone.csv"], "gone.csv"),
+        ([broken, corpus.path], "broken.csv, line 2"),
+        ([scored, tmp_path / "gone.index"], "gone.index: no index here"),
+    ):
+        code, out, err = run(capsys, "evaluate", *words)
+        assert (code, out) == (1, ""), words
+        assert told in err
+
+
+def test_scores_of_other_videos(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    made = corpus.path.parent
+    for name in ("test", "vocabulary.csv", "segment_label_ids.csv"):
+        (tmp_path / name).symlink_to(made / name)
+    other = index_small(tmp_path, "other.index", ("test",), corpus.classes)
+    truth = write_truth(tmp_path / "truth.csv", corpus, ["v2"])
+    code, _, err = run(capsys, "evaluate", scored, other.path, "--truth", truth)
+    assert code == 1
+    assert "other.index: it has none of the videos that were scored" in err
+    assert f"pass the index that {scored} was predicted from" in err

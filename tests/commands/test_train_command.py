@@ -1,0 +1,331 @@
+"""`whenabouts train`: settings in, a run out; interrupted, killed, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from commandline import QUICK, run, start
+from small_corpus import index_small, make_small
+from toy_work import log_lines
+from whenabouts.core.settings import to_dict
+from whenabouts.corpus.corpus import Corpus, open_corpus
+from whenabouts.feed.rated import RatedSegments
+from whenabouts.recipes.logistic import f_logi
+from whenabouts.train import log as log_module
+from whenabouts.train.run import open_run
+
+STEPS = 20
+
+
+def kept(run_path: Path) -> tuple[bytes, list[dict]]:
+    return (run_path / "v1.safetensors").read_bytes(), log_lines(run_path, without_times=True)
+
+
+def test_a_run_and_what_is_told_of_it(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    code, told, _ = run(capsys, "train", "f-logi", corpus.path, "-o", out, *QUICK, "--json")
+    assert code == 0
+    result = json.loads(told)
+    assert json.loads((out / "run.json").read_text()) == result
+    looks = [line for line in log_lines(out) if line["kind"] == "evaluate"]
+    best = max(looks, key=lambda line: line["mean_ap"])
+    assert result.pop("time_s") > 0
+    assert result == {
+        "recipe": "f-logi",
+        "best_v2_map": best["mean_ap"],
+        "best_step": best["step"],
+        "trained_on": ["v1"],
+    }
+    files = {path.name for path in out.iterdir()}
+    assert {"checkpoints", "classes.csv", "metrics.jsonl", "recipe.json"} < files
+    assert {"run.json", "v1.safetensors"} < files
+    assert not any("partial" in name for name in files)
+    _, facts = open_run(out).load_model()
+    assert facts["step"] == best["step"]
+
+
+def test_the_result_in_words(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    code, told, _ = run(capsys, "train", "s-logi", corpus.path, "-o", out, *QUICK)
+    assert code == 0
+    result = json.loads((out / "run.json").read_text())
+    expected = f"{out}: V2 mAP {result['best_v2_map']:.4f} at step {result['best_step']}, "
+    assert told.startswith(expected)
+    assert told.endswith(" s\n")
+
+
+def test_settings_of_the_recipe_are_flags(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        *("--loop.max-steps", 2, "--loop.batch-size", 9, "--loop.seed", 4),
+        *("--optimiser.name", "adamw", "--optimiser.weight-decay", 0.5),
+        *("--strategy.unrated-weight", 0.25),
+    )
+    out = tmp_path / "run"
+    assert run(capsys, "train", "f-logi", corpus.path, "-o", out, *words).code == 0
+    expected = to_dict(f_logi())
+    expected["loop"] |= {"max_steps": 2, "batch_size": 9, "seed": 4}
+    expected["optimiser"] |= {"name": "adamw", "weight_decay": 0.5}
+    expected["strategy"] |= {"unrated_weight": 0.25}
+    assert open_run(out).recipe == expected
+    assert log_lines(out)[-1]["step"] == 2
+
+
+def test_final(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """V2 is then among what it was trained on; an earlier run can still be made final."""
+    out = tmp_path / "run"
+    words = "train", "s-logi", corpus.path, "-o", out, *QUICK
+    assert run(capsys, *words).code == 0
+    before = kept(out)[0]
+    code, told, _ = run(capsys, *words, "--final", "--resume", "--json")
+    assert code == 0
+    result = json.loads(told)
+    assert result["trained_on"] == ["v1", "v2"]
+    assert kept(out)[0] == before
+    _, facts = open_run(out).load_model()
+    assert facts == {
+        "phase": "final",
+        "step": 2 * result["best_step"],
+        "trained_on": ["v1", "v2"],
+    }
+
+
+def test_how_much_stays_in_memory_is_no_matter(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for gigabytes in (0, 4):
+        words = "train", "s-logi", corpus.path, "-o", tmp_path / str(gigabytes), *QUICK
+        assert run(capsys, *words, "--resident-gb", gigabytes).code == 0
+    assert kept(tmp_path / "0") == kept(tmp_path / "4")
+
+
+@pytest.mark.parametrize(("gigabytes", "fits"), [(1e-6, False), (1e-4, True)])
+def test_resident_gb_are_gigabytes(
+    gigabytes: float, fits: bool, corpus: Corpus, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The rated segments take 10 to 20 kB: more than 1 kB, less than 100."""
+    seen = []
+    build = RatedSegments.__init__
+
+    def watch(segments: RatedSegments, *words: Any, **more: Any) -> None:
+        build(segments, *words, **more)
+        seen.append((segments.is_resident, 5_000 < segments.bytes < 50_000))
+
+    monkeypatch.setattr(RatedSegments, "__init__", watch)
+    words = "train", "s-logi", corpus.path, "-o", tmp_path / "run", *QUICK
+    assert run(capsys, *words, "--resident-gb", gigabytes).code == 0
+    assert set(seen) == {(fits, True)}
+
+
+def test_tensorboard_is_written_if_asked_for(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen = []
+
+    class Fake:
+        def __init__(self, folder: str) -> None:
+            seen.append(folder)
+
+        def add_scalar(self, *values: object) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(log_module, "SummaryWriter", Fake)
+    words = "train", "s-logi", corpus.path, *QUICK
+    assert run(capsys, *words, "-o", tmp_path / "a").code == 0
+    assert seen == []
+    assert run(capsys, *words, "-o", tmp_path / "b", "--tensorboard").code == 0
+    assert seen == [str(tmp_path / "b" / "tensorboard")]
+
+
+# ---- wrong use -----------------------------------------------------------------------------------
+
+
+def test_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), ("--final", "s-logi", "x.index")):
+        code, out, err = run(capsys, "train", *words)
+        assert (code, out) == (2, "")
+        assert "usage: whenabouts train RECIPE INDEX" in err
+    code, out, err = run(capsys, "train", "--help")
+    assert (code, err) == (0, "")
+    assert "  s-logi     S-Logi: mean of the frames" in out
+    assert "  f-logi     F-Logi: linear and sigmoid on each frame" in out
+
+
+def test_a_misspelt_recipe(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "flogi", corpus.path)
+    assert (code, out) == (2, "")
+    assert err == "whenabouts: no recipe 'flogi'; did you mean 'f-logi'?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--loop.sed", 1], "--loop.seed"),
+        (["--optimizer.learning-rate", 1], "--optimiser.learning-rate"),
+        (["--loop.seed", "one"], "--loop.seed"),
+        (["--loop.batch-size", 0], "at least 1"),
+        (["--optimiser.learning-rate", -1], "at least 0"),
+        (["--strategy.unrated-weight", -1], "at least 0"),
+        (["--optimiser.name", "sgd"], "adamw"),
+    ],
+)
+def test_a_setting_that_is_wrong(
+    words: list[object], told: str, corpus: Corpus, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
+    code, said, err = run(capsys, "train", "s-logi", corpus.path, "-o", out, *words)
+    assert (code, said) == (2, "")
+    assert told in err
+    assert not out.exists()
+
+
+def test_a_device_that_is_not_there(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "train", "s-logi", corpus.path, "-o", tmp_path / "run", "--device", "abacus"
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err == "whenabouts: no device 'abacus'; use auto, cpu, cuda or cuda:N\n"
+
+
+def test_a_run_is_there_already(
+    corpus: Corpus, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = kept(trained)
+    code, out, err = run(capsys, "train", "f-logi", corpus.path, "-o", trained, *QUICK)
+    assert (code, out) == (1, "")
+    assert f"{trained}: a run is here already; go on with --resume" in err
+    words = "train", "f-logi", corpus.path, "-o", trained, *QUICK, "--loop.seed", 1, "--resume"
+    code, _, err = run(capsys, *words)
+    assert code == 1
+    assert "recipe.loop.seed is 1, and was 0 when the run began" in err
+    assert kept(trained) == before
+
+
+def test_corpora_that_cannot_be_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    make_small(made, num_validate=4)
+    classes = open_corpus(made / "corpus.index").classes
+    index_small(made, "bare.index", ("train", "test"), classes)
+    index_small(made, "half.index", ("v1",), classes)
+    for name in ("bare.index", "half.index"):
+        words = "train", "s-logi", made / name, "-o", tmp_path / name, *QUICK
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (1, "")
+        assert f"{name}: no rated segment of an evaluated class in the chosen splits" in err
+        assert "index validate shards with segment_labels" in err
+
+
+def test_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "train", "s-logi", tmp_path / "gone.index", "-o", tmp_path / "run"
+    code, _, err = run(capsys, *words)
+    assert code == 1
+    assert "gone.index: no index here; make one with 'whenabouts index" in err
+    assert not (tmp_path / "run").exists()
+
+
+# ---- interrupted and killed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def uninterrupted(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[bytes, list[dict]]:
+    words = "train", "f-logi", corpus.path, "-o", tmp_path / "whole", *QUICK
+    assert run(capsys, *words).code == 0
+    return kept(tmp_path / "whole")
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(
+    uninterrupted: tuple[bytes, list[dict]], corpus: Corpus, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    steps = []
+
+    def interrupt(*_: object) -> None:
+        steps.append(len(steps))
+        if len(steps) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    out = tmp_path / "run"
+    words = "train", "f-logi", corpus.path, "-o", out, *QUICK
+    hook = register_optimizer_step_post_hook(interrupt)
+    try:
+        code, told, err = run(capsys, *words)
+    finally:
+        hook.remove()
+    assert (code, told) == (1, "")
+    assert f"whenabouts: {out}: stopped at step 10; go on with --resume\n" in err
+    assert not (out / "run.json").exists()
+    assert run(capsys, *words, "--resume").code == 0
+    assert kept(out) == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from whenabouts.cli import main
+
+steps = []
+
+def kill(*_):
+    steps.append(1)
+    if len(steps) == 14:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register_optimizer_step_post_hook(kill)
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_resumed_is_as_if_nothing_had_happened(
+    uninterrupted: tuple[bytes, list[dict]], corpus: Corpus, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """SIGKILL within step 14; a checkpoint after every step."""
+    out = tmp_path / "run"
+    words = ["train", "f-logi", corpus.path, "-o", out, *QUICK, "--loop.checkpoint-every-s", 0]
+    outcome = start((sys.executable, "-c", KILLED), *words)
+    assert outcome.code == -signal.SIGKILL
+    assert [line["step"] for line in log_lines(out)] == [4, 4, 8, 8, 12, 12]
+    assert (out / "checkpoints" / "v1.safetensors").is_file()
+    seen = []
+    hook = register_optimizer_step_post_hook(lambda *_: seen.append(1))
+    try:
+        assert run(capsys, *words, "--resume").code == 0
+    finally:
+        hook.remove()
+    assert len(seen) == STEPS - 13
+    assert kept(out) == uninterrupted
+
+
+def test_the_seed_decides(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for number, seed in enumerate((1, 1, 2)):
+        words = "train", "s-logi", corpus.path, "-o", tmp_path / str(number), *QUICK
+        assert run(capsys, *words, "--loop.seed", seed).code == 0
+        found.append(kept(tmp_path / str(number))[0])
+    assert found[0] == found[1] != found[2]

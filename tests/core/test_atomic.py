@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from whenabouts.core.atomic import atomic_path, replace_dir, sync, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with atomic_path(path) as partial:
+        partial.write_text("whole")
+        assert partial.parent == path.parent, "a rename across file systems is no rename"
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_path(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        file_number = partial.stat().st_ino
+    assert path.read_text() == "new"
+    assert path.stat().st_ino == file_number, "renamed, not copied: a copy can be half there"
+
+
+def stop_halfway(path: Path, error: type[BaseException]) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text("half")
+        raise error("stop")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [{}, {"a.txt": "old"}])
+def test_interrupted_block_changes_nothing(tmp_path, before, error):
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(error, match="stop"):
+        stop_halfway(tmp_path / "a.txt", error)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+
+
+def test_bytes_are_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    path, events = tmp_path / "a.txt", []
+
+    def fsync(descriptor: int) -> None:
+        events.append((os.fstat(descriptor).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(path, "12345")
+    assert events == [(5, False)]
+    assert path.exists()
+
+
+def test_full_disk_leaves_the_old_file(tiny_disk):
+    path = tiny_disk / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "x" * 100_000)
+    assert path.read_text() == "old"
+    assert names(tiny_disk) == ["a.txt"]
+
+
+def test_disk_that_is_full_only_when_synced_leaves_the_old_file(tmp_path, monkeypatch):
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def num_open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_sync_closes_what_it_opens(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("a")
+    before = num_open_files()
+    sync(tmp_path / "a")
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="input/output"):
+        sync(tmp_path / "a")
+    assert num_open_files() == before
+
+
+def test_golden_text(tmp_path):
+    write_text(tmp_path / "a", "é\n")
+    assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\n"
+    write_json(tmp_path / "a.json", {"b": [1, None], "a": "é"})
+    assert (tmp_path / "a.json").read_bytes() == (
+        b'{\n  "b": [\n    1,\n    null\n  ],\n  "a": "\\u00e9"\n}\n'
+    )
+
+
+def make_folder(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / text).write_text(text)
+    return path
+
+
+def test_folder_takes_its_name(tmp_path):
+    replace_dir(make_folder(tmp_path / ".partial", "new"), tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["new"]
+
+
+def test_folder_replaces_an_older_one_wholly(tmp_path):
+    make_folder(tmp_path / "a", "old")
+    replace_dir(make_folder(tmp_path / ".partial", "new"), tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["new"]
+
+
+def test_old_folder_comes_back_if_the_new_one_cannot_have_the_name(tmp_path):
+    make_folder(tmp_path / "a", "old")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        replace_dir(tmp_path / "missing", tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["old"]
+
+
+def test_new_folder_without_an_older_one_fails_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        replace_dir(tmp_path / "missing", tmp_path / "a")
+    assert names(tmp_path) == []

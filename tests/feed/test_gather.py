@@ -1,0 +1,150 @@
+"""The oracle is a copy of `corpus.frames`, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpus_writer import NARROW, Video, features_of, make_small_corpus
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.corpus.dataset import DatasetSettings, FeatureList
+from whenabouts.feed.gather import Gatherer
+
+UNTOUCHED = 201
+PADDING = 127  # stands for -2 + 4 / 512 + 127 * 4 / 255 = 0.000, the nearest to 0
+
+
+def slow_gather(
+    corpus: Corpus, stretches: list[tuple[int, int, int, int]], out: np.ndarray
+) -> None:
+    for row, first, count, slot in stretches:
+        for t in range(count):
+            left = 0
+            for feature, frames in zip(corpus.dataset.features, corpus.frames(row)):
+                columns = slice(left, left + feature.width)
+                is_there = first + t < len(frames)
+                out[slot + t, columns] = frames[first + t] if is_there else PADDING
+                left += feature.width
+
+
+def gather(corpus: Corpus, stretches: list[tuple[int, int, int, int]], out: np.ndarray) -> None:
+    columns = np.array(stretches, np.int64).reshape(-1, 4).T
+    Gatherer(corpus).gather(*columns, out)
+
+
+@st.composite
+def stretches_of(draw, num_frames: list[int]):
+    """Stretches of frames in any order with gaps between their places, and the room they take."""
+    rows = draw(st.lists(st.integers(0, len(num_frames) - 1), max_size=6))
+    found, slot = [], 0
+    for row in rows:
+        first = draw(st.integers(0, num_frames[row] - 1))
+        count = draw(st.integers(0, min(num_frames[row] - first, 12)))
+        slot += draw(st.integers(0, 2))
+        found.append((row, first, count, slot))
+        slot += count
+    return draw(st.permutations(found)), slot + draw(st.integers(0, 2))
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_any_stretches_of_any_videos(odd_corpus, data):
+    stretches, size = data.draw(stretches_of(odd_corpus.num_frames.tolist()))
+    out, expected = (np.full((size, 9), UNTOUCHED, np.uint8) for _ in range(2))
+    slow_gather(odd_corpus, stretches, expected)
+    gather(odd_corpus, stretches, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 59)), max_size=12), st.integers(1, 7))
+def test_segments_of_any_videos(odd_corpus, drawn, length):
+    """One after another, whole and partial, in any order, some that follow each other."""
+    num_frames = odd_corpus.num_frames.tolist()
+    drawn = [(row, k % -(-num_frames[row] // length) * length) for row, k in drawn]
+    rows, firsts = np.array(drawn, np.int64).reshape(-1, 2).T
+    counts = [min(length, num_frames[row] - first) for row, first in drawn]
+    out, expected = (np.full((len(drawn) * length, 9), UNTOUCHED, np.uint8) for _ in range(2))
+    stretches = [(*s, n, k * length) for k, (s, n) in enumerate(zip(drawn, counts))]
+    slow_gather(odd_corpus, stretches, expected)
+    found = Gatherer(odd_corpus).gather_segments(rows, firsts, length, out)
+    assert found.tolist() == counts
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("rows", [[8, 8, 8, 8], [3, 8, 8, 0]])
+def test_segments_that_follow_each_other_are_one_stretch(odd_corpus, monkeypatch, rows):
+    firsts, calls = np.array([0, 5, 10, 5]), []
+    gatherer = Gatherer(odd_corpus)
+    monkeypatch.setattr(gatherer, "gather", lambda *arguments: calls.append(arguments))
+    gatherer.gather_segments(np.array(rows), firsts, 5, np.zeros((20, 9), np.uint8))
+    [(*columns, _)] = calls
+    found = list(zip(*(c.tolist() for c in columns)))
+    if rows[0] == 8:
+        assert found == [(8, 0, 15, 0), (8, 5, 5, 15)]
+    else:
+        assert found == [(3, 0, 1, 0), (8, 5, 10, 5), (0, 5, 5, 15)]
+
+
+def test_whole_videos_by_hand(odd_corpus, odd_videos):
+    """Against the bytes that were written, without the corpus in between."""
+    for row, video in enumerate(odd_videos):
+        out = np.full((video.frames, 9), UNTOUCHED, np.uint8)
+        gather(odd_corpus, [(row, 0, video.frames, 0)], out)
+        audio = features_of(video, "audio", 3)[: video.frames]
+        np.testing.assert_array_equal(out[:, :6], features_of(video, "rgb", 6))
+        np.testing.assert_array_equal(out[: len(audio), 6:], audio)
+        assert (out[len(audio) :, 6:] == PADDING).all()
+
+
+def test_regular_and_irregular_lists_give_the_same(tmp_path):
+    def gathered(folder: str, *, is_irregular: bool) -> np.ndarray:
+        videos = [Video(i, 9, audio_frames=7, is_irregular=is_irregular) for i in "ab"]
+        corpus = make_small_corpus(tmp_path / folder, ("v1", videos))
+        assert (corpus.places[0].stride == 0).all() == is_irregular
+        out = np.full((14, 9), UNTOUCHED, np.uint8)
+        gather(corpus, [(1, 2, 7, 0), (0, 3, 5, 8)], out)
+        return out
+
+    regular = gathered("regular", is_irregular=False)
+    np.testing.assert_array_equal(regular, gathered("irregular", is_irregular=True))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "padding"), [(-2, 2, 127), (0, 4, 0), (-4, 0, 255), (-1, 3, 63), (1, 2, 0)]
+)
+def test_padding_is_the_byte_nearest_to_zero(tmp_path, low, high, padding):
+    dataset = DatasetSettings("x", NARROW.features, low=low, high=high)
+    videos = [Video("a", 4, audio_frames=2)]
+    corpus = make_small_corpus(tmp_path, ("v1", videos), dataset=dataset)
+    out = np.full((4, 9), UNTOUCHED, np.uint8)
+    gather(corpus, [(0, 0, 4, 0)], out)
+    assert out[2:, 6:].tolist() == [[padding] * 3] * 2
+
+
+def test_lists_stand_side_by_side_in_the_order_of_the_data_set(tmp_path):
+    lists = (FeatureList("audio", 3), FeatureList("rgb", 6), FeatureList("x", 1))
+    dataset = DatasetSettings("x", lists)
+    corpus = make_small_corpus(tmp_path, ("v1", [Video("a", 2)]), dataset=dataset)
+    out = np.full((2, 10), UNTOUCHED, np.uint8)
+    gather(corpus, [(0, 0, 2, 0)], out)
+    expected = [features_of(Video("a", 2), f.name, f.width) for f in lists]
+    np.testing.assert_array_equal(out, np.concatenate(expected, axis=1))
+
+
+def test_no_stretch_changes_nothing(odd_corpus):
+    out = np.full((3, 9), UNTOUCHED, np.uint8)
+    gather(odd_corpus, [], out)
+    gather(odd_corpus, [(0, 4, 0, 1), (2, 4, 0, 1)], out)
+    assert (out == UNTOUCHED).all()
+
+
+def test_columns_that_are_part_of_a_wider_array(odd_corpus, odd_videos):
+    wide = np.full((5, 20), UNTOUCHED, np.uint8)
+    gather(odd_corpus, [(0, 7, 5, 0)], wide[:, 4:13])
+    expected = [features_of(odd_videos[0], n, w)[7:] for n, w in (("rgb", 6), ("audio", 3))]
+    np.testing.assert_array_equal(wide[:, 4:13], np.concatenate(expected, axis=1))
+    assert (wide[:, :4] == UNTOUCHED).all()
+    assert (wide[:, 13:] == UNTOUCHED).all()

@@ -1,0 +1,82 @@
+"""Every recipe is found, complete, built, and trains on a toy; the logistic ones as published."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from toy_work import ALONE
+from whenabouts.core.errors import UsageError
+from whenabouts.core.settings import from_dict, to_dict
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.logistic import FLogi, SLogi
+from whenabouts.models.table import build_model
+from whenabouts.recipes.logistic import f_logi, s_logi
+from whenabouts.recipes.recipe import Recipe
+from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.s1 import S1, train_s1
+from whenabouts.strategies.setup import Setup
+from whenabouts.train.log import MetricsLog
+from whenabouts.train.settings import Loop, Optimiser
+
+LOGISTIC = ("s-logi", "f-logi")
+
+
+def test_the_logistic_recipes_are_those_of_the_paper() -> None:
+    """Adam 0.01, x 0.95 each 4 M examples, batches of 1024, rated pairs alone."""
+    optimiser = Optimiser("adam", 0.01, 0.0, 0.95, 4_000_000, 0, 0.0)
+    loop = Loop(1024, 20_000, 20, 20, 60.0, 0)
+    assert s_logi() == Recipe(SLogi(), S1("s1", 0.0), optimiser, loop)
+    assert f_logi() == replace(s_logi(), model=FLogi())
+
+
+def test_the_table() -> None:
+    assert RECIPES["s-logi"] is s_logi
+    assert RECIPES["f-logi"] is f_logi
+    assert len(set(RECIPES.values())) == len(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_says_what_it_is(name: str) -> None:
+    """Paper and expected number in the first line, cost and command below."""
+    recipe, text = RECIPES[name], RECIPES[name].__doc__ or ""
+    assert recipe() == recipe() == recipe_named(name)
+    assert "paper" in text.splitlines()[0]
+    assert "0.7" in text.splitlines()[0]
+    assert f"whenabouts train {name} " in text
+    assert "osts " in text
+
+
+@pytest.mark.parametrize("name", LOGISTIC)
+def test_a_recipe_survives_json(name: str) -> None:
+    recipe = recipe_named(name)
+    assert from_dict(Recipe, to_dict(recipe)) == recipe
+
+
+def test_a_misspelt_recipe_is_suggested() -> None:
+    with pytest.raises(UsageError, match=r"no recipe 's_logi'; did you mean 's-logi'\?"):
+        recipe_named("s_logi")
+    with pytest.raises(UsageError, match=r"no recipe 'zzz'; choose from: s-logi, f-logi"):
+        recipe_named("zzz")
+
+
+@pytest.mark.parametrize("name", LOGISTIC)
+def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
+    recipe = recipe_named(name)
+    loop = replace(recipe.loop, max_steps=3, batch_size=16)
+    (tmp_path / "checkpoints").mkdir()
+    with closing(MetricsLog(tmp_path)) as log:
+        position = train_s1(
+            lambda: build_model(recipe.model, corpus.dataset.width, len(corpus.classes)),
+            recipe.strategy,
+            recipe.optimiser,
+            loop,
+            Setup(corpus, tmp_path, log, ALONE),
+            final=True,
+        )
+    assert (position.step, position.best_step) == (3, 3)
+    assert (tmp_path / "v1.safetensors").is_file()
+    assert (tmp_path / "final.safetensors").is_file()

@@ -1,0 +1,226 @@
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from report_world import HOSTILE, evaluate, make_labels, make_scores, train, write_run
+
+from whenabouts.report import style
+from whenabouts.report.plot_classes import draw_ap_against, draw_extremes, draw_sorted_ap
+from whenabouts.report.plot_precision_recall import draw_precision_recall
+from whenabouts.report.plot_timeline import draw_timeline, step_points, tick_s
+from whenabouts.report.plot_training import draw_training
+from whenabouts.report.precision_recall import precision_recall
+from whenabouts.report.run_log import read_run_log
+from whenabouts.report.style import inline_svg, save_png, spread
+from whenabouts.report.timelines import Choice, build_timeline
+
+
+def texts(svg):
+    """The texts of an SVG, as a reader of the page meets them."""
+    found, stack = [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, name, attributes):
+            stack.append(name)
+
+        def handle_endtag(self, name):
+            assert stack.pop() == name
+
+        def handle_data(self, text):
+            if stack and stack[-1] == "text":
+                found.append(text)
+
+    Reader().feed(svg)
+    assert not stack
+    return found
+
+
+def timeline(values=((0.1, 0.9), (0.8, 0.2), (0.7, 0.3)), rated=(), **more):
+    truth = make_labels(list(rated))
+    return build_timeline(truth, make_scores(values, **more), Choice(0, 1.0, "x"))
+
+
+def test_step_points_are_level_over_a_segment_and_break_at_gaps():
+    x, y = step_points(np.array([0, 5, 20]), np.array([5, 10, 25]), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_array_equal(x, [0, 5, 5, 10, 10, 20, 25])
+    np.testing.assert_array_equal(y, [0.1, 0.1, 0.2, 0.2, np.nan, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spread_keeps_order_gap_and_bounds(seed):
+    wanted = np.random.default_rng(seed).random(6).round(1)
+    heights = spread(wanted, 0.15, 0.0, 1.0)
+    order = np.argsort(wanted, kind="stable")
+    assert (np.diff(heights[order]) >= 0.15 - 1e-9).all()
+    assert heights.min() >= -1e-9
+    assert heights.max() <= 1 + 1e-9
+
+
+def test_spread_moves_nothing_that_is_far_enough_apart():
+    np.testing.assert_allclose(spread(np.array([0.9, 0.1, 0.5]), 0.2, 0, 1), [0.9, 0.1, 0.5])
+
+
+def test_spread_moves_a_cluster_to_both_sides():
+    np.testing.assert_allclose(spread(np.array([0.5, 0.5]), 0.2, 0, 1), [0.4, 0.6])
+    np.testing.assert_allclose(spread(np.array([0.9, 0.95, 1.0]), 0.2, 0, 1), [0.6, 0.8, 1.0])
+    np.testing.assert_allclose(spread(np.array([0.0, 0.0, 0.9]), 0.2, 0, 1), [0.0, 0.2, 0.9])
+
+
+def test_spread_shrinks_the_gap_where_all_do_not_fit():
+    np.testing.assert_allclose(spread(np.zeros(5), 0.5, 0.0, 1.0), [0, 0.25, 0.5, 0.75, 1])
+    assert spread(np.array([]), 0.5, 0.0, 1.0).tolist() == []
+
+
+@pytest.mark.parametrize(("end", "step"), [(10, 5), (60, 5), (61, 10), (120, 10), (300, 30)])
+def test_ticks_are_round_seconds(end, step):
+    assert tick_s(end) == step
+
+
+def test_filled_dots_are_positive_and_rings_negative_at_time_and_score():
+    rated = [(b"vid0", 0, 10, 0.0), (b"vid0", 5, 10, 1.0), (b"vid0", 10, 11, 1.0)]
+    axes = draw_timeline(timeline(rated=rated)).axes[0]
+    marks = {
+        (float(x), round(float(y), 3), line.get_markerfacecolor(), line.get_markeredgecolor())
+        for line in axes.lines
+        if line.get_marker() == "o"
+        for x, y in zip(line.get_xdata(), line.get_ydata())
+    }
+    first, second = style.SERIES[:2]
+    assert marks == {
+        (2.5, 0.1, style.PAPER, first),
+        (7.5, 0.8, first, first),
+        (12.5, 0.3, second, second),
+    }
+
+
+def test_the_time_axis_ends_with_the_video():
+    axes = draw_timeline(timeline(starts=[0, 5, 20])).axes[0]
+    assert axes.get_xlim() == (0, 25)
+    assert axes.get_xlabel() == "time (s)"
+
+
+def test_topics_are_named_as_they_are():
+    names = tuple(name for name in HOSTILE if name)
+    svg = inline_svg(draw_timeline(timeline([[0.5] * len(names)], names=names)), "k", "alt")
+    assert "<script" not in svg
+    assert "<img" not in svg
+    assert {"<script>alert(1)</script>", "\"quoted\" & 'single'", "$\\frac{1$ dollars"} <= {
+        *texts(svg)
+    }
+
+
+def test_ids_of_two_figures_do_not_clash_and_every_reference_is_met():
+    svgs = [inline_svg(draw_timeline(timeline()), key, "alt") for key in ("a", "b")]
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in svgs]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    for svg, own in zip(svgs, ids):
+        assert set(re.findall(r'(?:href="|url\()#([^")]+)', svg)) == own
+
+
+def test_an_inline_svg_has_no_namespace_no_style_sheet_and_an_alternative_text():
+    svg = inline_svg(draw_timeline(timeline()), "k", 'say "it"')
+    assert "http" not in svg
+    assert "<style" not in svg
+    assert "<?xml" not in svg
+    assert svg.startswith('<svg viewBox="0 0 720 ')
+    assert 'role="img" aria-label="say &quot;it&quot;"' in svg
+    assert "DejaVu" not in svg
+
+
+def test_colours_follow_the_page():
+    svg = inline_svg(draw_timeline(timeline()), "k", "alt")
+    assert "var(--s0)" in svg
+    assert not set(re.findall(r"#[0-9a-f]{6}", svg))
+
+
+def test_equal_figures_give_equal_bytes_and_leave_the_settings_alone(tmp_path):
+    before = dict(matplotlib.rcParams)
+    first, second = (inline_svg(draw_timeline(timeline()), "k", "alt") for _ in range(2))
+    assert first == second
+    for name in ("a.png", "b.png"):
+        save_png(tmp_path / name, draw_timeline(timeline(), title="Video $x"))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_sorted_ap_and_extremes_are_in_order():
+    ap = np.array([0.2, 0.9, np.nan, 0.5])
+    chance = np.array([0.1, 0.4, np.nan, 0.3])
+    stairs = draw_sorted_ap(ap, chance).axes[0].patches[0].get_data()
+    assert stairs.values.tolist() == [0.9, 0.5, 0.2]
+    assert stairs.edges.tolist() == [0.5, 1.5, 2.5, 3.5]
+    best, worst = draw_extremes(ap, chance, ["w", "x", "y", "z"], 20).axes
+    assert [t.get_text() for t in best.get_yticklabels()] == ["x", "z"]
+    assert [t.get_text() for t in worst.get_yticklabels()] == ["w"]
+    assert [bar.get_width() for bar in best.patches] == [0.9, 0.5]
+    assert best.get_title(loc="left") == "2 best"
+
+
+def test_scatter_holds_a_dot_a_class_with_ap():
+    ap, chance = np.array([0.2, np.nan, 0.5]), np.array([0.1, np.nan, 0.3])
+    left, right = draw_ap_against(ap, chance, np.array([7, 0, 9])).axes
+    assert left.lines[0].get_xydata().tolist() == [[7, 0.2], [9, 0.5]]
+    assert right.lines[0].get_xydata().tolist() == [[0.1, 0.2], [0.3, 0.5]]
+
+
+def test_precision_recall_panels_show_the_curve_and_the_share_of_positives():
+    truth = make_labels([(b"vid0", 5 * i, 10, float(i % 2 == 0)) for i in range(4)])
+    scores = make_scores([[0.9], [0.8], [0.7], [0.6]])
+    figure = draw_precision_recall([precision_recall(truth, scores, 10, 100, "best")] * 7)
+    panel = figure.axes[0]
+    np.testing.assert_allclose(panel.lines[0].get_xdata(), [0, 0.5, 1])
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [1, 1, 2 / 3])
+    assert panel.lines[1].get_ydata()[0] == 0.5
+    assert panel.get_title(loc="left") == "topic 10\nbest, AP 0.833"
+    assert sum(axes.axison for axes in figure.axes) == 7
+
+
+def training(tmp_path, records):
+    return draw_training(read_run_log(write_run(tmp_path, records) / "metrics.jsonl"))
+
+
+def test_phases_are_drawn_one_after_another_with_the_best_named(tmp_path):
+    figure = training(
+        tmp_path,
+        [
+            train(10, 0.9, "a", learning_rate=0.1),
+            train(20, 0.8, "a", learning_rate=0.1),
+            evaluate(20, 0.4, "a"),
+            train(10, 0.7, "b", learning_rate=0.2),
+            evaluate(10, 0.6, "b"),
+        ],
+    )
+    loss, rate, mean_ap = figure.axes
+    np.testing.assert_array_equal(loss.lines[1].get_xdata(), [10, 20, np.nan, 30, np.nan])
+    np.testing.assert_array_equal(rate.lines[0].get_ydata(), [0.1, 0.1, np.nan, 0.2, np.nan])
+    np.testing.assert_array_equal(mean_ap.lines[0].get_xdata(), [20, np.nan, 30, np.nan])
+    assert mean_ap.lines[1].get_xydata().tolist() == [[30, 0.6]]
+    assert [t.get_text() for t in mean_ap.texts] == ["V2: best 0.600 at step 10 of b"]
+    assert [t.get_text() for t in loss.texts] == ["a", "b"]
+
+
+def test_only_what_was_logged_gets_a_panel(tmp_path):
+    assert len(training(tmp_path / "a", [train(1), train(2)]).axes) == 1
+    assert len(training(tmp_path / "b", [evaluate(1, 0.5)]).axes) == 1
+
+
+def test_a_loss_over_many_decades_stands_on_a_logarithmic_axis_with_plain_numbers(tmp_path):
+    wide = training(tmp_path / "a", [train(s, 10.0 / s**2) for s in range(1, 50)])
+    narrow = training(tmp_path / "b", [train(s, 10.0 / s) for s in range(1, 20)])
+    assert wide.axes[0].get_yscale() == "log"
+    assert narrow.axes[0].get_yscale() == "linear"
+    labels = texts(inline_svg(wide, "k", "alt"))
+    assert "0.1" in labels
+    assert not [label for label in labels if "$" in label or "^" in label]
+
+
+def test_a_styled_function_styles_only_itself():
+    before = matplotlib.rcParams["font.size"]
+    assert style.styled(lambda: matplotlib.rcParams["font.size"])() == style.STYLE["font.size"]
+    assert matplotlib.rcParams["font.size"] == before
+    assert isinstance(draw_timeline(timeline()), Figure)

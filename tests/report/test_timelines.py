@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from report_world import make_labels, make_scores, make_world
+from sklearn.metrics import average_precision_score
+
+from whenabouts.report.rated import rated_pairs
+from whenabouts.report.timelines import (
+    ONE_SIDED,
+    THIRDS,
+    UNRATED,
+    Choice,
+    build_timeline,
+    choose_videos,
+    label_names,
+    lines_to_show,
+    video_ap,
+)
+
+NONE = make_labels([])
+
+
+def test_video_ap_is_the_mean_over_topics_rated_both_ways():
+    scores, truth = make_world(9, 30, 12, seed=1)
+    found = video_ap(rated_pairs(truth, scores), 30)
+    for video in range(30):
+        of_topics = []
+        mine = truth.take(truth.video == b"v%03d" % video)
+        for class_id in np.unique(mine.class_id):
+            pairs = rated_pairs(mine.take(mine.class_id == class_id), scores)
+            if 0 < pairs.positive.mean() < 1:
+                of_topics.append(average_precision_score(pairs.positive, pairs.score))
+        expected = np.mean(of_topics) if of_topics else np.nan
+        assert found[video] == pytest.approx(expected, nan_ok=True)
+
+
+def world_of_ranked_videos(num_rated):
+    """One class; video v has num_rated[v] ratings, its single positive at place v + 1 by score."""
+    num_videos, num_segments = len(num_rated), 12
+    values = np.tile(np.linspace(0.9, 0.1, num_segments), num_videos)[:, None]
+    scores = make_scores(
+        values,
+        np.tile(np.arange(num_segments) * 5, num_videos),
+        videos=np.repeat(np.arange(num_videos), num_segments),
+        video_ids=[b"%c" % (ord("a") + v) for v in range(num_videos)],
+    )
+    rows = [
+        (b"%c" % (ord("a") + v), k * 5, 10, float(k == v))
+        for v, count in enumerate(num_rated)
+        for k in range(count)
+    ]
+    return scores, make_labels(rows)
+
+
+def test_the_most_rated_of_each_third_are_chosen_best_first():
+    scores, truth = world_of_ranked_videos([8, 9, 10, 9, 8, 8, 12, 12, 12])
+    choices = choose_videos(truth, scores, 6)
+    assert [c.video for c in choices] == [1, 2, 3, 4, 6, 7]
+    assert [c.group for c in choices] == [THIRDS[0]] * 2 + [THIRDS[1]] * 2 + [THIRDS[2]] * 2
+    assert [c.ap for c in choices] == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 7, 1 / 8])
+
+
+def test_fewer_videos_than_wanted_are_all_shown():
+    scores, truth = world_of_ranked_videos([8, 9])
+    assert [c.video for c in choose_videos(truth, scores, 12)] == [0, 1]
+    assert choose_videos(truth, scores, 0) == []
+
+
+def test_without_a_topic_rated_both_ways_the_most_rated_are_chosen():
+    scores, _ = world_of_ranked_videos([1, 1, 1])
+    truth = make_labels([(b"b", 0, 10, 1.0), (b"c", 0, 10, 1.0), (b"c", 5, 10, 1.0)])
+    choices = choose_videos(truth, scores, 12)
+    assert [(c.video, c.group) for c in choices] == [(2, ONE_SIDED), (1, ONE_SIDED)]
+    assert np.isnan(choices[0].ap)
+
+
+def test_without_ratings_videos_at_even_distances_are_chosen():
+    scores, _ = world_of_ranked_videos([1] * 7)
+    assert [(c.video, c.group) for c in choose_videos(NONE, scores, 3)] == [
+        (0, UNRATED), (3, UNRATED), (6, UNRATED),
+    ]  # fmt: skip
+    assert len(choose_videos(NONE, scores, 12)) == 7
+
+
+def test_a_video_without_segments_is_not_chosen():
+    scores = make_scores([[0.1], [0.2]], [0, 0], videos=[0, 2], video_ids=[b"a", b"b", b"c"])
+    assert [c.video for c in choose_videos(NONE, scores, 12)] == [0, 2]
+
+
+def test_ratings_of_other_data_are_as_no_ratings():
+    scores, _ = world_of_ranked_videos([1, 1])
+    truth = make_labels([(b"else", 0, 10, 1.0)])
+    assert [c.group for c in choose_videos(truth, scores, 1)] == [UNRATED]
+
+
+def test_rated_topics_come_first_then_the_highest_peaks():
+    values = np.array([[0.1, 0.9, 0.2, 0.8, 0.3], [0.5, 0.1, 0.2, 0.1, 0.3]])
+    rated = np.array([2, 4, 4])
+    assert lines_to_show(values, rated, 4) == ([4, 2], [4, 2, 1, 3])
+    assert lines_to_show(values, rated, 1) == ([4, 2], [4, 2])
+    assert lines_to_show(values, np.array([], np.int64), 2) == ([], [1, 3])
+
+
+def test_equally_rated_topics_stand_by_peak_and_at_most_seven_are_shown():
+    values = np.linspace(0.1, 0.9, 9)[None]
+    rated, shown = lines_to_show(values, np.arange(9), 5)
+    assert rated == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert shown == rated[:7]
+
+
+def test_the_marks_of_a_timeline_are_the_rated_pairs_of_its_video():
+    scores, truth = make_world(9, 12, 10, seed=2)
+    for choice in choose_videos(truth, scores, 12):
+        timeline = build_timeline(truth, scores, choice)
+        drawn = {
+            (line.class_id, int(start), bool(positive))
+            for line in timeline.lines
+            for start, positive in zip(line.rated_starts_s, line.rated_positive)
+        }
+        mine = truth.take(truth.video == timeline.video_id.encode())
+        rated = zip(mine.class_id.tolist(), mine.start_s.tolist(), (mine.score > 0.5).tolist())
+        assert drawn == set(rated)
+
+
+def test_the_marks_stand_on_the_lines():
+    scores, truth = make_world(9, 12, 10, seed=2)
+    for choice in choose_videos(truth, scores, 12):
+        timeline = build_timeline(truth, scores, choice)
+        for line in timeline.lines:
+            at = np.searchsorted(timeline.starts_s, line.rated_starts_s)
+            np.testing.assert_array_equal(line.scores[at], line.rated_scores)
+
+
+def test_a_timeline_is_in_order_of_time_whatever_the_order_of_rows():
+    scores = make_scores(
+        [[0.3, 0.0], [0.1, 0.0], [0.2, 0.0], [0.9, 0.9]],
+        [10, 0, 5, 0],
+        videos=[1, 1, 1, 0],
+        video_ids=[b"other", b"mine"],
+    )
+    timeline = build_timeline(NONE, scores, Choice(1, np.nan, "x"), num_lines=1, labels=("a",))
+    assert timeline.video_id == "mine"
+    assert timeline.labels == ("a",)
+    assert timeline.starts_s.tolist() == [0, 5, 10]
+    assert timeline.ends_s.tolist() == [5, 10, 15]
+    assert [line.class_id for line in timeline.lines] == [10]
+    np.testing.assert_allclose(timeline.lines[0].scores, [0.1, 0.2, 0.3], rtol=1e-6)
+
+
+def test_segments_end_where_the_next_begins_or_after_their_length():
+    scores = make_scores([[0.1]] * 4, [0, 3, 10, 20])
+    timeline = build_timeline(NONE, scores, Choice(0, np.nan, "x"), segment_s=6)
+    assert timeline.ends_s.tolist() == [3, 9, 16, 26]
+
+
+def test_a_rated_segment_past_the_end_has_no_score():
+    truth = make_labels([(b"vid0", 5, 10, 1.0), (b"vid0", 50, 10, 1.0)])
+    timeline = build_timeline(truth, make_scores([[0.1], [0.2]]), Choice(0, 1.0, "x"))
+    np.testing.assert_allclose(timeline.lines[0].rated_scores, [0.2, np.nan], rtol=1e-6)
+
+
+def test_rated_topics_beyond_the_colours_are_counted():
+    truth = make_labels([(b"vid0", 0, 10 + c, 1.0) for c in range(9)])
+    timeline = build_timeline(truth, make_scores([[0.5] * 9]), Choice(0, 1.0, "x"))
+    assert (len(timeline.lines), timeline.num_rated_hidden) == (7, 2)
+    few = make_labels([(b"vid0", 0, 10, 1.0)])
+    assert build_timeline(few, make_scores([[0.5] * 9]), Choice(0, 1.0, "x")).num_rated_hidden == 0
+
+
+def test_label_names():
+    labels = {b"v": [1, 2, 3]}
+    assert label_names(labels, {1: "one", 2: ""}, b"v") == ("one", "class 2", "class 3")
+    assert label_names(labels, {}, b"w") == ()
+    assert label_names(None, {1: "one"}, b"v") == ()

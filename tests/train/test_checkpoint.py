@@ -1,0 +1,278 @@
+"""Checkpoints: everything comes back, equal content gives equal bytes, strangers are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from toy_work import toy_batch, toy_loss, toy_model
+from whenabouts.core.errors import RunError, SettingsError
+from whenabouts.train.checkpoint import (
+    Position,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from whenabouts.train.fit import build_optimiser
+from whenabouts.train.settings import Optimiser
+
+POSITION = Position("v1", 30, 20, 0.625, 1, False, 1234, 17.5, (0.5, 0.625, 0.6))
+SOURCE = Path(__file__).parents[2] / "src" / "whenabouts"
+
+
+def trained(steps: int = 3, name: str = "adam") -> tuple[nn.Module, Optimizer]:
+    model = toy_model()
+    optimiser = build_optimiser(model, Optimiser(name, weight_decay=0.01))
+    for step in range(steps):
+        take_step(model, optimiser, step)
+    return model, optimiser
+
+
+def take_step(model: nn.Module, optimiser: Optimizer, step: int) -> None:
+    optimiser.zero_grad()
+    toy_loss(model, toy_batch(step)).backward()
+    optimiser.step()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    model, optimiser = trained()
+    path = tmp_path / "checkpoints" / "v1.safetensors"
+    save_checkpoint(path, model, optimiser, POSITION)
+    return path
+
+
+# ---- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_everything_comes_back(name: str, tmp_path: Path) -> None:
+    model, optimiser = trained(name=name)
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, model, optimiser, POSITION)
+    drawn = torch.rand(4)
+
+    other, other_optimiser = trained(steps=1, name=name)
+    torch.manual_seed(99)
+    assert load_checkpoint(path, other, other_optimiser) == POSITION
+    assert torch.equal(torch.rand(4), drawn)
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
+    for mine, theirs in zip(model.parameters(), other.parameters()):
+        state, their_state = optimiser.state[mine], other_optimiser.state[theirs]
+        assert set(state) == set(their_state) == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(state[key], their_state[key]) for key in state)
+    assert float(other_optimiser.state[next(other.parameters())]["step"]) == 3.0
+
+
+def test_training_goes_on_bit_for_bit(path: Path) -> None:
+    model, optimiser = trained()
+    fresh = toy_model()
+    fresh_optimiser = build_optimiser(fresh, Optimiser(weight_decay=0.01))
+    load_checkpoint(path, fresh, fresh_optimiser)
+    for each in ((model, optimiser), (fresh, fresh_optimiser)):
+        torch.manual_seed(5)
+        take_step(*each, step=3)
+        take_step(*each, step=4)
+    assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_a_checkpoint_before_the_first_step(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, *trained(steps=0), Position("v1"))
+    model, optimiser = trained(steps=0)
+    assert load_checkpoint(path, model, optimiser) == Position("v1")
+    assert not optimiser.state
+
+
+def test_what_the_file_holds(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        names, metadata = set(file.keys()), file.metadata()
+    weights = {f"model/{name}" for name in toy_model().state_dict()}
+    states = {
+        f"optimiser/{name}/{key}"
+        for name, _ in toy_model().named_parameters()
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    assert names - {"random/cuda"} == weights | states | {"random/cpu"}
+    facts = json.loads(metadata["whenabouts"])
+    assert facts == {"format": 1, "position": json.loads(json.dumps(asdict(POSITION)))}
+
+
+def test_weights_and_facts_come_back(tmp_path: Path) -> None:
+    model, _ = trained()
+    path = tmp_path / "v1.safetensors"
+    save_weights(path, model, {"step": 40, "trained_on": ("v1", "v2")})
+    other = toy_model()
+    assert load_weights(path, other) == {"step": 40, "trained_on": ["v1", "v2"]}
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    """Twenty times: the order of two keys of metadata would differ in one of them."""
+    model, optimiser = trained()
+    kept = set()
+    for number in range(20):
+        save_weights(tmp_path / f"w{number}", model, {"step": 1, "phase": "v1"})
+        save_checkpoint(tmp_path / f"c{number}", model, optimiser, POSITION)
+        kept.add((tmp_path / f"w{number}").read_bytes() + (tmp_path / f"c{number}").read_bytes())
+    assert len(kept) == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def half(tensors: object, partial: Path, metadata: object) -> None:
+        Path(partial).write_bytes(before[:100])
+        raise OSError("no space left")
+
+    monkeypatch.setattr("whenabouts.train.checkpoint.save_file", half)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(path, *trained(steps=1), Position("v1"))
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+# ---- files that do not fit -----------------------------------------------------------------------
+
+
+def load(path: Path, model: nn.Module | None = None) -> Position:
+    model = model or toy_model()
+    return load_checkpoint(path, model, build_optimiser(model, Optimiser()))
+
+
+def broken(path: Path, **changes: object) -> Path:
+    """The checkpoint again with tensors changed (None removes one) or other metadata."""
+    metadata = changes.pop("metadata", None)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() if metadata is None else metadata
+    tensors = {k: v for k, v in {**tensors, **changes}.items() if v is not None}
+    save_file(tensors, path, metadata)
+    return path
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"gone: no checkpoint here; train first"):
+        load(tmp_path / "gone")
+    with pytest.raises(RunError, match=r"gone: no checkpoint here"):
+        load_weights(tmp_path / "gone", toy_model())
+
+
+@pytest.mark.parametrize("end", [0, 4, 50, -1])
+def test_a_truncated_file(path: Path, end: int) -> None:
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(RunError, match=r"v1\.safetensors: not a whole safetensors file"):
+        load(path)
+    with pytest.raises(RunError, match=r"v1\.safetensors: not a whole safetensors file"):
+        load_weights(path, toy_model())
+
+
+def test_a_file_of_another_kind(path: Path) -> None:
+    path.write_text("epoch,loss\n" * 20)
+    with pytest.raises(RunError, match=r"v1\.safetensors: not a whole safetensors file"):
+        load(path)
+
+
+def test_another_recipe(path: Path) -> None:
+    other = nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 1))
+    with pytest.raises(RunError, match=r"v1\.safetensors: .*a checkpoint fits the recipe"):
+        load(path, other)
+    with pytest.raises(RunError, match=r"v1\.safetensors: .*a checkpoint fits the recipe"):
+        load_weights(path, other)
+    wider = toy_model()
+    wider[4] = nn.Linear(6, 2)
+    with pytest.raises(RunError, match=r"size mismatch for 4\.(weight|bias)"):
+        load(path, wider)
+
+
+def test_weights_are_no_checkpoint_and_the_other_way_round(path: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w", toy_model(), {})
+    with pytest.raises(RunError, match=r"w: no position or no random state; a checkpoint holds"):
+        load(tmp_path / "w")
+    with pytest.raises(RunError, match=r"a checkpoint fits the recipe"):
+        load_weights(path, toy_model())
+
+
+def test_no_random_state(path: Path) -> None:
+    with pytest.raises(RunError, match="no position or no random state"):
+        load(broken(path, **{"random/cpu": None}))
+
+
+def test_no_position(path: Path) -> None:
+    with pytest.raises(RunError, match="no position or no random state"):
+        load(broken(path, metadata={"whenabouts": '{"format": 1}'}))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"other": "x"}, "format is None; it must be 1"),
+        ({"whenabouts": '{"format": 2}'}, "format is 2; it must be 1"),
+        ({"whenabouts": "[1]"}, "format is None; it must be 1"),
+        ({"whenabouts": "{"}, "its metadata is not JSON"),
+    ],
+)
+def test_metadata_of_a_stranger(path: Path, metadata: dict[str, str], message: str) -> None:
+    with pytest.raises(RunError, match=rf"v1\.safetensors: {message}"):
+        load(broken(path, metadata=metadata))
+
+
+def test_a_position_with_an_unknown_field(path: Path) -> None:
+    position = {**asdict(POSITION), "stepp": 3}
+    text = json.dumps({"format": 1, "position": position})
+    with pytest.raises(SettingsError, match=r"v1\.safetensors: no setting 'stepp'.*'step'"):
+        load(broken(path, metadata={"whenabouts": text}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimiser/9.weight/exp_avg", torch.zeros(6, 4)),
+        ("optimiser/0.weight/exp_avg", torch.zeros(6, 5)),
+    ],
+)
+def test_an_optimiser_state_that_fits_nothing(path: Path, name: str, value: torch.Tensor) -> None:
+    with pytest.raises(RunError, match=f"the optimiser's '{name[10:]}' fits no parameter"):
+        load(broken(path, **{name: value}))
+
+
+def test_nothing_in_the_source_is_pickled() -> None:
+    forbidden = re.compile(r"\bpickle\b|torch\.(load|save)\(|allow_pickle=True|\bjoblib\b|\bdill\b")
+    sources = list(SOURCE.rglob("*.py"))
+    assert len(sources) > 50
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sources
+        for line in path.read_text().splitlines()
+        if forbidden.search(line) and not line.lstrip().startswith(("#", '"""'))
+    ]
+    assert found == []
+
+
+# ---- Position ------------------------------------------------------------------------------------
+
+
+def test_position_takes_in_evaluations() -> None:
+    position = Position("v1")
+    answers = []
+    for step, mean_ap in ((10, 0.0), (20, 0.4), (30, 0.4), (40, 0.3), (50, 0.5)):
+        position.step = step
+        answers.append((position.note(mean_ap), position.evaluations_since_best))
+    assert answers == [(True, 0), (True, 0), (False, 1), (False, 2), (True, 0)]
+    assert (position.best_step, position.best_mean_ap) == (50, 0.5)
+    assert position.history == (0.0, 0.4, 0.4, 0.3, 0.5)
+    assert not position.is_done

@@ -1,0 +1,125 @@
+"""One process or several: the same result. The shares of a batch, the blocks of a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from commandline import run, start, torchrun
+from whenabouts.core.errors import UsageError
+from whenabouts.core.scores import open_scores
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.table import build_model
+from whenabouts.recipes.logistic import f_logi
+from whenabouts.train.checkpoint import load_weights
+from whenabouts.train.distributed import Team, join_team
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("total", [0, 1, 5, 12, 100])
+def test_blocks_cut_a_table_without_gaps(total: int, size: int) -> None:
+    blocks = [Team(rank, size, CPU).block(total) for rank in range(size)]
+    assert [row for block in blocks for row in block] == list(range(total))
+    lengths = [len(block) for block in blocks]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_shares_cut_a_batch(size: int) -> None:
+    batch = np.arange(10) ** 2
+    shares = [Team(rank, size, CPU).share(batch) for rank in range(size)]
+    assert sorted(np.concatenate(shares).tolist()) == batch.tolist()
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert Team(1, 3, CPU).share(batch).tolist() == [1, 16, 49]
+
+
+def test_the_first_process_is_the_main_one() -> None:
+    assert [Team(rank, 2, CPU).is_main for rank in range(2)] == [True, False]
+
+
+def test_alone_nothing_is_summed() -> None:
+    """No process group is there: any call into torch.distributed would fail."""
+    with join_team("cpu") as team:
+        assert (team.rank, team.size, team.device) == (0, 1, CPU)
+        tensor = torch.tensor([1.0, 2.0])
+        assert team.sum(tensor) is tensor
+        model = torch.nn.Linear(1, 1)
+        model.weight.grad = torch.ones(1, 1)
+        team.sum_gradients(model)
+        team.wait()
+        assert model.weight.grad.item() == 1
+
+
+def test_devices() -> None:
+    with join_team() as team:
+        assert team.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UsageError, match=r"no device 'gpu'; use auto, cpu, cuda or cuda:N"):
+        join_team("gpu").__enter__()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
+def test_no_cuda() -> None:
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(UsageError, match=r"CUDA is not available here; use --device cpu"):
+            join_team(name).__enter__()
+
+
+# ---- several processes ---------------------------------------------------------------------------
+
+SETTINGS = (
+    *("--loop.batch-size", 15, "--loop.max-steps", 24, "--loop.evaluate-every", 4),
+    *("--optimiser.learning-rate", 0.1, "--optimiser.clip-norm", 0.05),
+)
+
+
+def weights(corpus: Corpus, path: Path) -> torch.Tensor:
+    model = build_model(f_logi().model, corpus.dataset.width, len(corpus.classes))
+    load_weights(path / "v1.safetensors", model)
+    return model.linear.weight.detach()
+
+
+def looks(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [s for s in range(4, 25, 4) for _ in range(2)]
+    return lines
+
+
+def test_two_processes_train_and_predict_as_one(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """15 segments a step: 8 for one process, 7 for the other."""
+    words = "train", "f-logi", corpus.path, *SETTINGS, "-o"
+    outcomes = (
+        run(capsys, *words, tmp_path / "one"),
+        start(torchrun(2), *words, tmp_path / "two"),
+    )
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.count("V2 mAP") == 1  # one process speaks
+    one, two = tmp_path / "one", tmp_path / "two"
+    torch.testing.assert_close(weights(corpus, two), weights(corpus, one), rtol=0, atol=1e-5)
+    for mine, theirs in zip(looks(one), looks(two)):
+        name = "loss" if mine["kind"] == "train" else "mean_ap"
+        assert theirs[name] == pytest.approx(mine[name], abs=1e-4)
+    results = [json.loads((path / "run.json").read_text()) for path in (one, two)]
+    assert results[0]["best_step"] == results[1]["best_step"]
+    assert results[0]["best_v2_map"] == pytest.approx(results[1]["best_v2_map"], abs=1e-4)
+
+    words = "predict", one, corpus.path, "--splits", "v2", "--chunk-size", 16, "-o"
+    outcomes = (
+        run(capsys, *words, tmp_path / "alone"),
+        start(torchrun(2), *words, tmp_path / "together"),
+    )
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.count("segments of 12 videos") == 1
+    alone, together = (open_scores(tmp_path / name) for name in ("alone", "together"))
+    assert np.array_equal(alone.segments.starts_s, together.segments.starts_s)
+    np.testing.assert_allclose(together.values, alone.values, rtol=0, atol=1e-6)
+    assert alone.made_by == together.made_by
