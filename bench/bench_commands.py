@@ -16,6 +16,13 @@ from typing import Any
 WHENABOUTS = [sys.executable, "-m", "whenabouts"]
 
 
+def index_videos_per_s(corpus: Path, index_path: Path, rounds: int = 3) -> float:
+    """Videos a second of `whenabouts index`, checksums and start of processes included; best."""
+    shards = str(corpus / "**" / "*.tfrecord")
+    told = [_whenabouts("index", shards, "-o", str(index_path), "--json") for _ in range(rounds)]
+    return max(float(sum(t["videos"].values()) / t["time_s"]) for t in told)
+
+
 def train_segments_per_s(index_path: Path, run: Path, recipe: str = "s-logi") -> float:
     """Rated segments a second of `whenabouts train`: median of the stretches it logs."""
     steps = ["--loop.max-steps", "400", "--loop.evaluate-every", "40", "--loop.patience", "99"]

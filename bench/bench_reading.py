@@ -1,6 +1,4 @@
-"""How fast videos are read: gathered against a plain copy and against tf.data; and indexed.
-
-    python bench/bench_reading.py CORPUS      (a folder made by 'whenabouts make-corpus')
+"""How fast videos are gathered into batches, against a plain copy and against tf.data.
 
 The files are read once before, so that they lie in the page cache. The three readers take turns, so
 that a busy machine slows all of them, and each keeps its best round.
@@ -10,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,28 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whenabouts.core.processes import default_processes
-from whenabouts.corpus.corpus import Corpus, open_corpus
-from whenabouts.corpus.index import build_index
+from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import BatchBuffer
 from whenabouts.feed.gather import Gatherer
 
 BATCH = 128
 ROUNDS = 7
 TF_PYTHON = Path(__file__).parents[1] / ".venv-tf" / "bin" / "python"
-
-
-def index_videos_per_s(corpus: Path, index_path: Path, rounds: int = 3) -> float:
-    """Videos a second of `build_index`, checksums and start of the processes included."""
-    shards = sorted(corpus.rglob("*.tfrecord"))
-    best = 0.0
-    for _ in range(rounds):
-        began_s = time.perf_counter()
-        report = build_index(
-            [("auto", path) for path in shards], index_path, processes=default_processes()
-        )
-        best = max(best, report.num_videos / (time.perf_counter() - began_s))
-    return best
 
 
 def gather_rates(corpus: Corpus) -> dict[str, float]:
@@ -105,16 +87,3 @@ def tfdata_videos_per_s(corpus: Path) -> float | None:
     command = [str(TF_PYTHON), str(script), *shards]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(output.splitlines()[-1])["videos_per_s"])
-
-
-def main() -> None:
-    corpus = Path(sys.argv[1])
-    index_path = corpus.with_suffix(".index")
-    result: dict[str, float | None] = {"index_videos_per_s": index_videos_per_s(corpus, index_path)}
-    result |= gather_rates(open_corpus(index_path))
-    result["tfdata_videos_per_s"] = tfdata_videos_per_s(corpus)
-    print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()

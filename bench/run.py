@@ -27,11 +27,12 @@ from whenabouts.corpus.made import MadeCorpus, make_corpus
 
 RESULTS = Path(__file__).with_name("results.json")
 CORPUS = MadeCorpus(
-    num_train=7000,
+    num_train=17_000,
     num_validate=3000,
     num_test=0,
     num_classes=1200,
     num_rated_classes=1000,
+    max_frames=240,
     videos_per_shard=1000,
 )
 QUICK = MadeCorpus(
@@ -40,7 +41,7 @@ QUICK = MadeCorpus(
 HOW = {
     "gather_over_copy": "bytes/s of gathering random videos as uint8 / bytes/s of numpy.copyto",
     "gather_over_tfdata": "videos/s of gathering random videos / videos/s of tf.data in file order",
-    "index_videos_per_s": "build_index with checksums, all cores, processes started anew",
+    "index_videos_per_s": "whenabouts index: all checksums, all cores, start of processes included",
     "slogi_segments_per_s": "whenabouts train s-logi, 1152 features, batch 1024, rated pairs only",
     "predict_segments_per_s": "whenabouts predict, S-Logi, 1000 classes, float32 Scores on disk",
     "evaluate_100m_s": "1000 classes x 100,000 tokens against 237,788 rated pairs",
@@ -63,7 +64,7 @@ def measure(folder: Path, made: MadeCorpus) -> dict[str, Any]:
     make_corpus(corpus, made, os.cpu_count() or 1)
     say("reading")
     result: dict[str, Any] = {
-        "index_videos_per_s": bench_reading.index_videos_per_s(corpus, index_path)
+        "index_videos_per_s": bench_commands.index_videos_per_s(corpus, index_path)
     }
     result |= bench_reading.gather_rates(open_corpus(index_path))
     result |= tfdata(corpus, result["gather_videos_per_s"])

@@ -40,6 +40,7 @@ def test_shards_by_role(made: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert code == 0
     result = json.loads(told)
     corpus = open_corpus(out)
+    assert 0 < result.pop("time_s") < 60
     assert result == {
         "index": str(out),
         "dataset": "made",

@@ -81,6 +81,17 @@ def test_more_videos_than_one_dictionary_page_holds(tmp_path):
     np.testing.assert_array_equal(opened.starts_s, segments.starts_s)
 
 
+def test_segments_in_many_row_groups(tmp_path):
+    """As another tool may write them."""
+    write(tmp_path / "s", table())
+    before = open_scores(tmp_path / "s").segments
+    path = tmp_path / "s" / "segments.parquet"
+    pq.write_table(pq.read_table(path), path, row_group_size=2)
+    after = open_scores(tmp_path / "s").segments
+    np.testing.assert_array_equal(after.video_ids[after.video], before.video_ids[before.video])
+    np.testing.assert_array_equal(after.starts_s, before.starts_s)
+
+
 def test_blocks_of_rows_in_any_order(tmp_path):
     segments = table()
     values = values_of(segments)
@@ -154,6 +165,19 @@ def test_rows_are_on_the_disk_after_flush(tmp_path, monkeypatch):
     assert synced == [path.stat().st_ino]
     np.testing.assert_array_equal(np.load(path), values_of(table()))
     writer.discard()
+
+
+def test_all_files_are_on_the_disk_before_the_name_is_given(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def recorded(descriptor: int) -> None:
+        assert not (tmp_path / "s").exists()
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    write(tmp_path / "s", table())
+    assert synced == {path.stat().st_ino for path in (tmp_path / "s").iterdir()}
 
 
 def test_space_is_taken_at_once(tmp_path):

@@ -123,6 +123,15 @@ def test_index_and_shards_that_move_together_still_open(indexed, tmp_path):
     assert_whole(open_corpus(tmp_path / "far" / "away" / "moved" / "index"))
 
 
+def test_shard_that_is_a_link_moves_as_a_link(indexed, tmp_path):
+    (indexed / "shards" / "b").rename(tmp_path / "elsewhere")
+    (indexed / "shards" / "b").symlink_to(tmp_path / "elsewhere")
+    build_index([("v1", indexed / "shards" / i) for i in "ab"], indexed / "index", NARROW)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    shutil.move(indexed, tmp_path / "far" / "away" / "moved")
+    assert_whole(open_corpus(tmp_path / "far" / "away" / "moved" / "index"))
+
+
 def test_index_that_moves_alone_misses_its_shards(indexed, tmp_path):
     (indexed / "index").rename(tmp_path / "index")
     with pytest.raises(CorpusError, match=r"shards/a: shard is missing; put it back, or index"):
@@ -221,11 +230,19 @@ def test_no_index_there(tmp_path):
         open_corpus(tmp_path / "x")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 but nothing else PAR1", b"text" * 100])
+BROKEN_FOOTER = b"PAR1" + b"\xff" * 20 + b"\x14\0\0\0" + b"PAR1"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 but not all PAR1", b"text" * 100, BROKEN_FOOTER])
 def test_file_that_is_no_parquet(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(CorpusError, match="x: not a Parquet file; an index is one; make one"):
         open_corpus(tmp_path / "x")
+
+
+def test_folder_in_place_of_an_index(tmp_path):
+    with pytest.raises(CorpusError, match="index format is None; it must be 1; make one"):
+        open_corpus(tmp_path)
 
 
 def test_parquet_file_of_something_else(tmp_path):

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +25,6 @@ from corpus_writer import (
 from whenabouts.commands.arguments import shard_files
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError, RecordError, SettingsError
-from whenabouts.core.progress import Progress
-from whenabouts.corpus import index as index_module
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.dataset import PRESETS
 from whenabouts.corpus.index import build_index
@@ -112,25 +108,6 @@ def test_roles_decide_the_splits(tmp_path):
         "v2": ["r", "a"],
         "test": ["s"],
     }
-
-
-def test_progress_counts_bytes_and_videos(tmp_path, monkeypatch):
-    shown = []
-
-    class Bar(Progress):
-        def advance(self, amount: float, note: str = "") -> None:
-            super().advance(amount, note)
-            shown.append((self.done, self.total, self.unit, self.note))
-
-    @contextmanager
-    def recorded(what: str, total: float, unit: str) -> Iterator[Progress]:
-        yield Bar(what, total, unit)
-
-    monkeypatch.setattr(index_module, "progress", recorded)
-    index_shards(tmp_path, [Video("a"), Video("b")], [Video("c")])
-    first, second = ((tmp_path / f"shard{k}.tfrecord").stat().st_size for k in (0, 1))
-    total = first + second
-    assert shown == [(first, total, "B", "2 videos"), (total, total, "B", "3 videos")]
 
 
 # ---- which data set it is ------------------------------------------------------------------------
@@ -262,8 +239,9 @@ def test_shards_are_named_relative_to_the_index(tmp_path):
 
 def test_relative_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_shard(Path("a.tfrecord"), [Video("a")])
-    build_index([("v1", Path("a.tfrecord"))], Path("deep/index"), NARROW)
+    write_shard(Path("a.tfrecord"), [Video("a"), b"\xff"])
+    report = build_index([("v1", Path("a.tfrecord"))], Path("deep/index"), NARROW)
+    assert [entry.path for entry in report.left_out] == [str(tmp_path / "a.tfrecord")]
     monkeypatch.chdir("deep")
     assert ids_of(open_corpus("index")) == ["a"]
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus_writer import (
@@ -20,6 +25,7 @@ from corpus_writer import (
     write_shards,
 )
 from whenabouts.core.classes import ClassOrder
+from whenabouts.core.progress import Progress
 from whenabouts.corpus import index as index_module
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
@@ -107,15 +113,37 @@ def test_interrupted_index_goes_on_where_it_was(tmp_path, shards_read):
     assert not (tmp_path / "index.parts").exists()
 
 
+def test_progress_counts_bytes_and_videos_also_of_finished_parts(tmp_path, monkeypatch):
+    shown = []
+
+    class Bar(Progress):
+        def advance(self, amount: float, note: str = "") -> None:
+            super().advance(amount, note)
+            shown.append((self.done, self.total, self.unit, self.note))
+
+    @contextmanager
+    def recorded(what: str, total: float, unit: str) -> Iterator[Progress]:
+        yield Bar(what, total, unit)
+
+    shards = write_shards(tmp_path, [("v1", [Video("a"), Video("b")]), ("v1", [Video("c")])])
+    interrupted_index(shards, tmp_path / "index", 1)
+    monkeypatch.setattr(index_module, "progress", recorded)
+    build_index(shards, tmp_path / "index", NARROW)
+    first, second = (path.stat().st_size for _, path in shards)
+    total = first + second
+    assert shown == [(first, total, "B", "2 videos"), (total, total, "B", "3 videos")]
+
+
 def test_part_of_a_changed_shard_is_not_used_again(tmp_path, shards_read):
     shards = many_shards(tmp_path)
     interrupted_index(shards, tmp_path / "index", 5)
     shards_read.clear()
     other_size, same_size = shards[0][1], shards[2][1]
+    mtime_ns = [path.stat().st_mtime_ns for path in (other_size, same_size)]
     write_shard(other_size, [Video("new", 4)])
-    mtime_ns = same_size.stat().st_mtime_ns
+    os.utime(other_size, ns=(mtime_ns[0], mtime_ns[0]))
     write_shard(same_size, [Video(f"2{i}", 5, (2,), RATED) for i in "xyz"])
-    os.utime(same_size, ns=(mtime_ns, mtime_ns + 1))
+    os.utime(same_size, ns=(mtime_ns[1], mtime_ns[1] + 1))
     build_index(shards, tmp_path / "index", NARROW)
     assert shards_read == ["shard0.tfrecord", "shard2.tfrecord"]
     found = ids_of(open_corpus(tmp_path / "index"))
@@ -183,6 +211,27 @@ def test_killed_index_goes_on_where_it_was(tmp_path, shards_read):
     assert shards_read == ["shard2.tfrecord", "shard3.tfrecord", "shard4.tfrecord"]
     assert (tmp_path / "index").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not (tmp_path / "index.parts").exists()
+
+
+def test_index_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    """The disk is full when the parts are done and the index itself is written."""
+    shards = many_shards(tmp_path)
+    build_index(shards[:1], tmp_path / "index", NARROW)
+    before = (tmp_path / "index").read_bytes()
+    write_table = pq.write_table
+
+    def full(table: pa.Table, path: Path, **settings: object) -> None:
+        write_table(table, path, **settings)
+        if path.parent == tmp_path:
+            os.truncate(path, 100)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_index(shards, tmp_path / "index", NARROW)
+    assert (tmp_path / "index").read_bytes() == before
+    assert not [name for name in names_in(tmp_path) if name.startswith(".")]
+    assert len(names_in(tmp_path / "index.parts")) == 5
 
 
 def test_full_disk_leaves_the_old_index(tmp_path, tiny_disk):

@@ -99,6 +99,15 @@ def test_whole_videos_by_hand(odd_corpus, odd_videos):
         assert (out[len(audio) :, 6:] == PADDING).all()
 
 
+def test_list_that_ended_long_before_the_end_of_the_shard(tmp_path):
+    """Where its frames would be if it went on lies behind the last byte of the file."""
+    corpus = make_small_corpus(tmp_path, ("v1", [Video("a", 300, audio_frames=2)]))
+    out = np.full((50, 9), UNTOUCHED, np.uint8)
+    gather(corpus, [(0, 250, 50, 0)], out)
+    np.testing.assert_array_equal(out[:, :6], features_of(Video("a", 300), "rgb", 6)[250:])
+    assert (out[:, 6:] == PADDING).all()
+
+
 def test_regular_and_irregular_lists_give_the_same(tmp_path):
     def gathered(folder: str, *, is_irregular: bool) -> np.ndarray:
         videos = [Video(i, 9, audio_frames=7, is_irregular=is_irregular) for i in "ab"]
@@ -141,10 +150,6 @@ def test_no_stretch_changes_nothing(odd_corpus):
     assert (out == UNTOUCHED).all()
 
 
-def test_columns_that_are_part_of_a_wider_array(odd_corpus, odd_videos):
-    wide = np.full((5, 20), UNTOUCHED, np.uint8)
-    gather(odd_corpus, [(0, 7, 5, 0)], wide[:, 4:13])
-    expected = [features_of(odd_videos[0], n, w)[7:] for n, w in (("rgb", 6), ("audio", 3))]
-    np.testing.assert_array_equal(wide[:, 4:13], np.concatenate(expected, axis=1))
-    assert (wide[:, :4] == UNTOUCHED).all()
-    assert (wide[:, 13:] == UNTOUCHED).all()
+def test_array_that_is_not_in_c_order_is_refused(odd_corpus):
+    with pytest.raises(AssertionError):
+        gather(odd_corpus, [(0, 0, 5, 0)], np.zeros((5, 20), np.uint8)[:, 4:13])

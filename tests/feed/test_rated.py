@@ -10,6 +10,7 @@ from whenabouts.core.errors import CorpusError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings
+from whenabouts.feed import rated
 from whenabouts.feed.rated import RatedBatch, RatedSegments
 
 CPU = torch.device("cpu")
@@ -100,6 +101,36 @@ def test_resident_or_not_is_the_same(odd_corpus):
         for name in RatedBatch.__dataclass_fields__:
             if name != "num_segments":
                 assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 1 << 20])
+def test_averaged_segments_are_their_mean_frame(odd_corpus, resident_bytes):
+    """Mean over the real frames of each segment (a partial one too), the same pairs."""
+    whole = rated_segments(odd_corpus)
+    averaged = rated_segments(odd_corpus, resident_bytes=resident_bytes, averaged=True)
+    assert averaged.is_resident == bool(resident_bytes)
+    for chosen in (np.arange(9), np.array([8, 0, 3, 0, 5])):
+        one, other = whole.batch(chosen), averaged.batch(chosen)
+        count = one.mask.sum(dim=1)[:, None]
+        assert other.features.shape == (len(chosen), 1, one.features.shape[2])
+        torch.testing.assert_close(other.features[:, 0], one.features.sum(dim=1) / count)
+        assert other.mask.tolist() == [[True]] * len(chosen)
+        assert pairs_of(other) == pairs_of(one)
+
+
+def test_means_are_loaded_in_parts(odd_corpus, monkeypatch):
+    at_once = rated_segments(odd_corpus, averaged=True).batch(np.arange(9)).features
+    monkeypatch.setattr(rated, "LOAD_SIZE", 2)
+    assert torch.equal(
+        rated_segments(odd_corpus, averaged=True).batch(np.arange(9)).features, at_once
+    )
+
+
+def test_means_fit_the_budget_as_floats(odd_corpus):
+    size = len(SEGMENTS) * 4 * 9
+    assert rated_segments(odd_corpus, averaged=True).bytes == size
+    assert rated_segments(odd_corpus, averaged=True, resident_bytes=size).is_resident
+    assert not rated_segments(odd_corpus, averaged=True, resident_bytes=size - 1).is_resident
 
 
 def test_batch_stays_as_it_was_when_the_next_is_made(odd_corpus):

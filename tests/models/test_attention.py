@@ -181,10 +181,14 @@ def test_a_little_or_much_padding_in_evaluation(num_segments: int) -> None:
     torch.testing.assert_close(module(garbage, mask)[0], module(features, mask)[0])
 
 
-def test_padding_never_enters_the_statistics() -> None:
+LITTLE_PADDING = torch.ones_like(MASK).index_put((torch.tensor(1), torch.tensor(3)), ~MASK[0, 0])
+
+
+@pytest.mark.parametrize("mask", [MASK, LITTLE_PADDING])
+def test_padding_never_enters_the_statistics(mask: torch.Tensor) -> None:
     module, features = segment_module(), features_of()
-    module(torch.where(MASK.unsqueeze(-1), features, 1e3), MASK)
-    rows = features[MASK] @ module.embedding.linear.linear.weight.T
+    module(torch.where(mask.unsqueeze(-1), features, 1e3), mask)
+    rows = features[mask] @ module.embedding.linear.linear.weight.T
     torch.testing.assert_close(module.embedding.linear.running_mean, 0.1 * rows.mean(0))
 
 

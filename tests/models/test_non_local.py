@@ -7,6 +7,7 @@ from whenabouts.core.errors import SettingsError
 from whenabouts.models.non_local import NonLocal, NonLocalSettings
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
+LITTLE_PADDING = torch.ones_like(MASK).index_put((torch.tensor(1), torch.tensor(3)), ~MASK[0, 0])
 WIDTH = 6
 
 
@@ -27,12 +28,12 @@ def features_of(seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(*MASK.shape, WIDTH)))
 
 
-def by_definition(block: NonLocal, features: torch.Tensor) -> list[np.ndarray]:
+def by_definition(block: NonLocal, features: torch.Tensor, mask: torch.Tensor) -> list[np.ndarray]:
     """The output of each video, at its real positions."""
     weights = block.project.weight.detach().numpy()
     inner = len(weights) // 3
     query_of, key_of, value_of = weights[:inner], weights[inner : 2 * inner], weights[2 * inner :]
-    videos = [x[m].numpy() for x, m in zip(features, MASK)]
+    videos = [x[m].numpy() for x, m in zip(features, mask)]
     found = []
     for x in videos:
         scores = (x @ query_of.T) @ (x @ key_of.T).T / np.sqrt(inner)
@@ -49,13 +50,15 @@ def by_definition(block: NonLocal, features: torch.Tensor) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 3])
+@pytest.mark.parametrize("mask", [MASK, LITTLE_PADDING])
 @pytest.mark.parametrize("training", [True, False])
-def test_against_the_formula(training: bool, reduction: int) -> None:
+def test_against_the_formula(training: bool, mask: torch.Tensor, reduction: int) -> None:
     block, features = block_of(reduction).train(training), features_of()
-    expected = by_definition(block, features)
-    got = block(features, MASK).detach()
-    for i, mask in enumerate(MASK):
-        np.testing.assert_allclose(got[i, mask], expected[i], rtol=1e-9)
+    expected = by_definition(block, features, mask)
+    got = block(features, mask).detach()
+    for i, real in enumerate(mask):
+        np.testing.assert_allclose(got[i, real], expected[i], rtol=1e-9)
+    assert not got[~mask].any()
 
 
 def test_without_padding_against_the_formula() -> None:

@@ -74,7 +74,9 @@ def test_the_features_given_are_left_alone() -> None:
     assert torch.equal(features, kept)
 
 
-@pytest.mark.parametrize(("width", "reduction", "inner"), [(32, 16, 2), (33, 16, 2), (8, 16, 1)])
+@pytest.mark.parametrize(
+    ("width", "reduction", "inner"), [(32, 16, 2), (33, 16, 2), (32, 4, 8), (8, 16, 1)]
+)
 def test_inner_width(width: int, reduction: int, inner: int) -> None:
     assert block_of(width, reduction).squeeze.weight.shape == (inner, width)
     assert SqueezeExcitationSettings().reduction == 16

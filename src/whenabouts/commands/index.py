@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import tyro
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Index, "index", arguments)
     vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
     classes = ClassOrder.of(read_class_ids(args.classes), vocabulary) if args.classes else None
+    began_s = monotonic()
     report = build_index(
         _shards(args),
         args.out,
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     for line in report.lines():
         say(line)
-    _give(args, report)
+    _give(args, report, monotonic() - began_s)
 
 
 def _shards(args: Index) -> list[tuple[Role, Path]]:
@@ -97,7 +99,7 @@ def _shards(args: Index) -> list[tuple[Role, Path]]:
     return shards
 
 
-def _give(args: Index, report: IndexReport) -> None:
+def _give(args: Index, report: IndexReport, time_s: float) -> None:
     corpus = open_corpus(args.out)
     counts = {split: len(corpus.rows([split])) for split in SPLITS}
     result = {
@@ -109,11 +111,13 @@ def _give(args: Index, report: IndexReport) -> None:
         "classes": len(corpus.classes),
         "left_out": len(report.left_out),
         "notices": dict(report.notices),
+        "time_s": time_s,
     }
     splits = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     size = human(float(corpus.record_length.sum()), "B")
     lines = [
-        f"{args.out}: {len(corpus):,} videos ({splits}), {result['frames']:,} frames, {size}",
+        f"{args.out}: {len(corpus):,} videos ({splits}), {result['frames']:,} frames, {size}, "
+        f"in {time_s:.1f} s",
         f"{result['rated_pairs']:,} rated pairs in {len(corpus.classes):,} classes; "
         f"data set {corpus.dataset.name}; left out: {len(report.left_out):,} records",
     ]

@@ -38,8 +38,8 @@ class Predict:
     """Which splits of the corpus; all of them if not said."""
     dtype: Literal["float32", "float16"] = "float32"
     """float16 halves the file; scores near 1 then tie (steps of 0.0005)."""
-    chunk_size: int = 4096
-    """Segments computed at once: what memory depends on."""
+    chunk_size: int = 512
+    """Segments computed at once, which is what memory depends on; a GPU may want more."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     json: bool = False

@@ -82,9 +82,8 @@ class SegmentTable:
         """The row of each (video, start); -1 where the table does not have the segment."""
         video = self.videos_of(video_ids)
         rows = self._keys.places(_key(video, starts_s))
-        # A start of 33 bits would reach into the number of the video.
-        has_key = (video >= 0) & (starts_s >= 0) & (starts_s < 1 << 32)
-        return np.where(has_key, rows, -1)
+        # A start of more than 32 bits would reach into the number of the video.
+        return np.where(starts_s < 1 << 32, rows, -1)
 
 
 def _key(video: NDArray[np.int64], starts_s: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -6,6 +6,8 @@ touched once and stay uint8 until they are on the device.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,31 +35,43 @@ class Gatherer:
     ) -> None:
         """Copy frames first_frames[i] .. + num_frames[i] of video rows[i] to out[slots[i]] ...
 
-        out: uint8 [N, D]. Frames that only the first feature list has are filled, in the other
-        lists, with the byte nearest to 0. What no stretch covers is not touched.
+        out: uint8 [N, D] in C order. Frames that only the first feature list has are filled, in
+        the other lists, with the byte nearest to 0. What no stretch covers is not touched.
         """
+        assert out.flags.c_contiguous
+        if not out.size:
+            return
         shards = self._corpus.shard[rows].tolist()
         for feature, (left, right) in enumerate(self._columns):
             place = self._corpus.places[feature]
             present = np.clip(place.num_frames[rows] - first_frames, 0, num_frames)
             regular = place.stride[rows] > 0
             starts = place.offset[rows] + first_frames * place.stride[rows]
-            column = out[:, left:right]
             if (present < num_frames).any() or not regular.all():
+                column = out[:, left:right]
                 self._gather_odd(feature, rows, first_frames, num_frames, slots, column)
-            stretches = zip(
-                shards,
-                starts.tolist(),
-                place.stride[rows].tolist(),
-                present.tolist(),
-                slots.tolist(),
-            )
-            for shard, start, stride, count, slot in stretches:
-                if stride and count:
-                    shape = (count, right - left)
-                    column[slot : slot + count] = np.ndarray(
-                        shape, np.uint8, self._buffers[shard], start, (stride, 1)
-                    )
+            columns = (starts, place.stride[rows], present, slots)
+            stretches = zip(shards, *(values.tolist() for values in columns))
+            self._copy(stretches, left, right - left, out)
+
+    def _copy(
+        self,
+        stretches: Iterable[tuple[int, ...]],
+        left: int,
+        width: int,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Copy (shard, start, stride, count, slot) each to columns left .. left + width of out.
+
+        A frame is one item of `width` bytes: one copy of so many bytes. As a row of that many items
+        it would cost numpy half as much again.
+        """
+        frame = np.dtype((np.void, width))
+        frames = np.ndarray((len(out),), frame, out, left, (out.shape[1],))
+        for shard, start, stride, count, slot in stretches:
+            if stride and count:
+                found = np.ndarray((count,), frame, self._buffers[shard], start, (stride,))
+                frames[slot : slot + count] = found
 
     def gather_segments(
         self,

@@ -19,12 +19,14 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import BatchBuffer, normalised
 from whenabouts.feed.gather import Gatherer
+from whenabouts.models.logistic import mean_over_frames
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
     from torch import Tensor
 
 RESIDENT_BYTES = 4 << 30
+LOAD_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,14 @@ class RatedSegments:
         classes: ClassOrder,
         device: torch.device,
         resident_bytes: int = RESIDENT_BYTES,
+        *,
+        averaged: bool = False,
     ) -> None:
         """labels: pairs of segments of the corpus; of other classes than `classes` are dropped.
 
-        Raises CorpusError if a segment is not in the corpus, or if no pair is left.
+        averaged: batches hold the mean of each segment's features as its one frame, for a model
+        that needs no more; a resident split then keeps the means. Raises CorpusError if a segment
+        is not in the corpus, or if no pair is left.
         """
         column = classes.columns(labels.class_id)
         labels, column = labels.take(column >= 0), column[column >= 0]
@@ -70,10 +76,20 @@ class RatedSegments:
         self._gatherer, self._grid = Gatherer(corpus), corpus.dataset.grid
         self._buffer = BatchBuffer(device)
         self._group(labels, column)
-        self.bytes = len(self) * self._grid.num_frames * corpus.dataset.width
-        fits = self.bytes <= resident_bytes
-        self._resident = self._gather(np.arange(len(self))).to(device) if fits else None
-        self._buffer = BatchBuffer(device)  # the first may be as large as the split
+        self._averaged, frame_bytes = averaged, 4 if averaged else self._grid.num_frames
+        self.bytes = len(self) * frame_bytes * corpus.dataset.width
+        self._resident: Tensor | None = None
+        if self.bytes <= resident_bytes:
+            self._resident = self._load()
+            self._buffer = BatchBuffer(device)  # the first may be as large as the split
+
+    def _load(self) -> Tensor:
+        """All segments on the device: bytes [S, T, D], or means [S, 1, D]."""
+        everything = np.arange(len(self))
+        if not self._averaged:
+            return self._gather(everything).to(self._device)
+        parts = np.array_split(everything, -(-len(self) // LOAD_SIZE))
+        return torch.cat([self._features(part)[0] for part in parts])
 
     def _group(self, labels: SegmentLabels, column: NDArray[np.int64]) -> None:
         """Sort the pairs by segment; segments in the order of the corpus."""
@@ -115,17 +131,28 @@ class RatedSegments:
         return self._resident is not None
 
     def _gather(self, segments: NDArray[np.int64]) -> UInt8[Tensor, "B T D"]:
-        shape = (len(segments), self._grid.num_frames, self._corpus.dataset.width)
-        block = self._buffer.take(shape)
-        slots = np.arange(len(segments)) * self._grid.num_frames
-        rows, first, count = self._row[segments], self._first[segments], self._count[segments]
-        self._gatherer.gather(rows, first, count, slots, block.numpy().reshape(-1, shape[-1]))
+        length, width = self._grid.num_frames, self._corpus.dataset.width
+        block = self._buffer.take((len(segments), length, width))
+        out = block.numpy().reshape(-1, width)
+        rows, first = self._row[segments], self._first[segments]
+        self._gatherer.gather_segments(rows, first, length, out)
         return block
 
-    def _frames(self, segments: NDArray[np.int64]) -> UInt8[Tensor, "B T D"]:
+    def _features(self, segments: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Features and mask of the segments: [B, T, D] and [B, T], or T = 1 if averaged."""
+        mask = self._to_device(np.arange(self._grid.num_frames) < self._count[segments][:, None])
+        kept = None
         if self._resident is not None:
-            return self._resident.index_select(0, torch.from_numpy(segments).to(self._device))
-        return self._gather(segments).to(self._device, non_blocking=True)
+            kept = self._resident.index_select(0, self._to_device(segments))
+        if kept is not None and self._averaged:
+            return kept, mask[:, :1]
+        frames = (
+            self._gather(segments).to(self._device, non_blocking=True) if kept is None else kept
+        )
+        features = normalised(frames, mask, self._corpus.dataset)
+        if not self._averaged:
+            return features, mask
+        return mean_over_frames(features, mask).unsqueeze(1), mask[:, :1]
 
     def batch(self, segments: NDArray[np.int64], num_segments: int | None = None) -> RatedBatch:
         """The given segments (indices into this set), features ready for a model."""
@@ -136,11 +163,10 @@ class RatedSegments:
             np.cumsum(num_pairs) - num_pairs, num_pairs
         )
         pair = np.repeat(offset, num_pairs) + within
-        mask = np.arange(self._grid.num_frames) < self._count[segments][:, None]
-        mask_on_device = self._to_device(mask)
+        features, mask = self._features(segments)
         return RatedBatch(
-            normalised(self._frames(segments), mask_on_device, self._corpus.dataset),
-            mask_on_device,
+            features,
+            mask,
             self._to_device(pair_segment),
             self._to_device(self._pair_class[pair]),
             self._to_device(self.labels.score[pair]),

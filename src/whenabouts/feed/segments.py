@@ -35,7 +35,7 @@ class SegmentChunks:
     """The segments of the given videos of a corpus, in the order of `corpus.segments(rows)`."""
 
     def __init__(
-        self, corpus: Corpus, rows: NDArray[np.int64], device: torch.device, chunk_size: int = 4096
+        self, corpus: Corpus, rows: NDArray[np.int64], device: torch.device, chunk_size: int = 512
     ) -> None:
         self.table = corpus.segments(rows)
         self._corpus, self._rows, self._device = corpus, rows, device

@@ -50,7 +50,12 @@ class _Logistic(nn.Module):
 
 
 class SegmentLogistic(_Logistic):
-    """S-Logi. `forward`: logits [B, C]; `pair_logits`: only those of (segment, class) pairs [P]."""
+    """S-Logi. `forward`: logits [B, C]; `pair_logits`: only those of (segment, class) pairs [P].
+
+    It reads nothing but the mean of the frames, so the mean may stand in for them as one frame.
+    """
+
+    reads_mean = True
 
     def forward(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]

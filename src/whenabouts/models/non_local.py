@@ -51,7 +51,7 @@ class NonLocal(nn.Module):
         real = RealRows(mask)
         rows = real.take(features)
         query, key, value = real.put(self.project(rows)).unsqueeze(1).chunk(3, dim=-1)
-        # A query without any key would give NaN: a video without real positions sees its padding.
+        # Not every kernel answers a query without a key, so an empty video sees its padding.
         seen = mask | ~mask.any(dim=1, keepdim=True)
         found = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=seen[:, None, None], scale=self._inner**-0.5

@@ -42,14 +42,16 @@ def train_s1(
     final: bool,
 ) -> Position:
     """Train; returns where the search ended. `build` makes the untrained model."""
-    watched, weight = setup.watched(), strategy.unrated_weight
+    weight = strategy.unrated_weight
     model = build_seeded(build, loop.seed, setup.team)
-    work = rated_work("v1", ("v1",), weight, loop, setup, watched)
+    segments, watched = setup.rated(["v1"], model), setup.watched(model)
+    work = rated_work("v1", ("v1",), segments, weight, loop, setup, watched)
     found = setup.fit(model, work, optimiser, loop)
     if final:
         longer = replace(loop, max_steps=2 * found.best_step)
         model = build_seeded(build, loop.seed, setup.team)
-        both = rated_work("final", ("v1", "v2"), weight, longer, setup, None)
+        segments = setup.rated(["v1", "v2"], model)
+        both = rated_work("final", ("v1", "v2"), segments, weight, longer, setup, None)
         setup.fit(model, both, optimiser, longer)
     return found
 
@@ -57,13 +59,13 @@ def train_s1(
 def rated_work(
     phase: str,
     splits: tuple[Split, ...],
+    segments: RatedSegments,
     unrated_weight: float,
     loop: Loop,
     setup: Setup,
     watched: RatedSegments | None,
 ) -> Work[RatedBatch]:
-    """Batches of the rated segments of the splits, with the segment loss; watches V2 if given."""
-    segments = setup.rated(splits)
+    """Batches of the rated segments (those of `splits`) with the segment loss; watches V2."""
     order = ShuffledOrder(len(segments), loop.batch_size, loop.seed)
     classes, team = setup.corpus.classes, setup.team
 

@@ -56,9 +56,8 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class S2:
-    """Settings of S2. unrated_weight: of unrated classes of rated segments as negatives, in the
-    fine-tuning; whole: fine-tune every layer's segment module, or (False) the segment head alone.
-    """
+    """Settings of S2. unrated_weight: in the fine-tuning, of unrated classes of rated segments as
+    negatives."""
 
     kind: Literal["s2"] = "s2"
     pretrain: Pretrain = field(default_factory=Pretrain)
@@ -78,8 +77,8 @@ def train_s2(
     final: bool,
 ) -> Position:
     """Train; returns where the search on V2 ended. `build` makes the untrained model."""
-    watched = setup.watched()
     rounds = _Rounds(build, strategy, optimiser, loop, setup)
+    watched = setup.watched(rounds.build_seeded())
     pretrained = rounds.pretrain("pretrain", ("train", "v1"), None, watched)
     found = rounds.fine_tune("v1", "pretrain", ("v1",), None, watched)
     if final:
@@ -109,8 +108,10 @@ class _Rounds:
         loop = _of_length(settings.loop(self.loop), num_steps)
         evaluate = None if watched is None else _watch_video_head(setup, watched)
         work = video_work(phase, splits, (), 0.0, settings.max_segments, loop, setup, evaluate)
-        model = build_seeded(self.build, loop.seed, setup.team)
-        return setup.fit(model, work, settings.optimiser, loop)
+        return setup.fit(self.build_seeded(), work, settings.optimiser, loop)
+
+    def build_seeded(self) -> nn.Module:
+        return build_seeded(self.build, self.loop.seed, self.setup.team)
 
     def fine_tune(
         self,
@@ -121,7 +122,7 @@ class _Rounds:
         watched: RatedSegments | None,
     ) -> Position:
         setup, loop = self.setup, _of_length(self.loop, num_steps)
-        model = build_seeded(self.build, loop.seed, setup.team)
+        model = self.build_seeded()
         load_weights(Folder(setup.run, pretrained).weights, model)
         assert isinstance(model, Hierarchical)
         model.copy_video_head(_video_rows(setup.corpus, setup.team.device))
@@ -129,7 +130,8 @@ class _Rounds:
         for parameter in model.segment_parameters():
             parameter.requires_grad_(True)
         weight = self.strategy.unrated_weight
-        work = rated_work(phase, splits, weight, loop, setup, watched)
+        segments = setup.rated(splits, model)
+        work = rated_work(phase, splits, segments, weight, loop, setup, watched)
         return setup.fit(model, work, self.optimiser, loop)
 
 

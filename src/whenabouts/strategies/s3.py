@@ -42,20 +42,24 @@ def train_s3(
     final: bool,
 ) -> Position:
     """Train; returns where the search on V2 ended. `build` makes the untrained model."""
-    watched = setup.watched()
+    model = build_seeded(build, loop.seed, setup.team)
+    watched = setup.watched(model)
 
     def evaluate(model: nn.Module) -> float:
         return watched_map(model, watched, setup.corpus.classes, setup.team)
 
-    def run(phase: str, rated: tuple[Split, ...], loop: Loop, *, watch: bool) -> Position:
+    def run(
+        model: nn.Module, phase: str, rated: tuple[Split, ...], loop: Loop, *, watch: bool
+    ) -> Position:
         work = video_work(
             phase, ("train", *rated), rated, strategy.segment_weight, strategy.max_segments,
             loop, setup, evaluate if watch else None,
         )  # fmt: skip
-        return setup.fit(build_seeded(build, loop.seed, setup.team), work, optimiser, loop)
+        return setup.fit(model, work, optimiser, loop)
 
-    found = run("v1", ("v1",), loop, watch=True)
+    found = run(model, "v1", ("v1",), loop, watch=True)
     if final:
         longer = replace(loop, max_steps=2 * found.best_step)
-        run("final", ("v1", "v2"), longer, watch=False)
+        model = build_seeded(build, loop.seed, setup.team)
+        run(model, "final", ("v1", "v2"), longer, watch=False)
     return found

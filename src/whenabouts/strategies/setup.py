@@ -36,15 +36,21 @@ class Setup:
     team: Team
     resident_bytes: int = RESIDENT_BYTES
 
-    def rated(self, splits: Sequence[Split]) -> RatedSegments:
-        """The rated segments of the splits."""
+    def rated(self, splits: Sequence[Split], model: nn.Module) -> RatedSegments:
+        """The rated segments of the splits, as this model reads them."""
         labels = self.corpus.rated(self.corpus.rows(splits))
-        classes, device = self.corpus.classes, self.team.device
-        return RatedSegments(self.corpus, labels, classes, device, self.resident_bytes)
+        return RatedSegments(
+            self.corpus,
+            labels,
+            self.corpus.classes,
+            self.team.device,
+            self.resident_bytes,
+            averaged=getattr(model, "reads_mean", False),
+        )
 
-    def watched(self) -> RatedSegments:
+    def watched(self, model: nn.Module) -> RatedSegments:
         """The rated segments of V2. Raises CorpusError if they have no positive one."""
-        watched = self.rated(["v2"])
+        watched = self.rated(["v2"], model)
         if not (watched.labels.score >= POSITIVE).any():
             raise CorpusError(
                 "no rated segment of V2 is positive",

@@ -93,6 +93,7 @@ def fit(
             if position.step % loop.evaluate_every == 0 or position.step == loop.max_steps:
                 _log_training(log, work, loop, position, loss, rate, clock, team)
                 _evaluate(model, work, loop, position, folder, log, clock, team)
+                clock.rate(position.step)  # the time of looking is not time of training
             bar.advance(1, _note(position))
             if clock.is_due or stop.is_asked or position.is_done:
                 _save(folder, model, optimiser, position, log, clock, team)

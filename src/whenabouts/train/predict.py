@@ -35,7 +35,7 @@ SAVE_EVERY_S = 15.0
 class PredictSettings:
     """chunk_size: segments computed at once; dtype: of the scores on the disk."""
 
-    chunk_size: int = 4096
+    chunk_size: int = 512
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
