@@ -19,7 +19,7 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import BatchBuffer
 from whenabouts.feed.gather import Gatherer
 
-BATCH = 128
+BATCH = 32
 ROUNDS = 7
 TF_PYTHON = Path(__file__).parents[1] / ".venv-tf" / "bin" / "python"
 

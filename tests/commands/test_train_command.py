@@ -84,6 +84,27 @@ def test_settings_of_the_recipe_are_flags(
     assert log_lines(out)[-1]["step"] == 2
 
 
+def test_settings_reach_the_training(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each changes the weights."""
+    changes = (
+        (),
+        ("--optimiser.learning-rate", 0.05),
+        ("--optimiser.weight-decay", 0.5),
+        ("--strategy.unrated-weight", 0.5),
+        ("--loop.batch-size", 15),
+        ("--loop.seed", 1),
+    )
+    found = []
+    for number, words in enumerate(changes):
+        out = tmp_path / str(number)
+        code, *_ = run(capsys, "train", "s-logi", corpus.path, "-o", out, *QUICK, *words)
+        assert code == 0
+        found.append(kept(out)[0])
+    assert len(set(found)) == len(changes)
+
+
 def test_final(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """V2 is then among what it was trained on; an earlier run can still be made final."""
     out = tmp_path / "run"

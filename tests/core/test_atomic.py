@@ -50,6 +50,17 @@ def test_interrupted_block_changes_nothing(tmp_path, before, error):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
 
 
+def fail_before_writing(path: Path) -> None:
+    with atomic_path(path):
+        raise ValueError("stop")
+
+
+def test_block_that_wrote_nothing_fails_as_it_is(tmp_path):
+    with pytest.raises(ValueError, match="stop"):
+        fail_before_writing(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
 def test_bytes_are_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     path, events = tmp_path / "a.txt", []
 

@@ -74,10 +74,11 @@ def test_vocabulary_in_any_order_with_empty_names(tmp_path):
 @pytest.mark.parametrize("text", ["-1", "1.0", "x", "", "٣", "1e3", str(2**31), "9" * 5000, " 1"])
 def test_what_is_no_class_id_is_named(tmp_path, text):
     path = write(tmp_path / "a.csv", f"Index,Name\n5,Dog\n{text},Cat\n")
-    with pytest.raises(
-        LabelsError, match=rf"a\.csv, line 3: '{text}' is no class id; .*2147483647"
-    ):
+    message = rf"a\.csv, line 3: '{text}' is no class id; .*2147483647"
+    with pytest.raises(LabelsError, match=message):
         read_class_ids(path)
+    with pytest.raises(LabelsError, match=message):
+        read_vocabulary(path)
 
 
 def test_row_without_an_id_is_named(tmp_path):

@@ -12,14 +12,17 @@ from toy_work import ALONE
 from whenabouts.core.errors import UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.hierarchical import SCALES
 from whenabouts.models.logistic import FLogi, SLogi
-from whenabouts.models.table import build_model
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
-from whenabouts.strategies.s1 import S1, train_s1
+from whenabouts.strategies.s1 import S1
+from whenabouts.strategies.s2 import S2
 from whenabouts.strategies.setup import Setup
+from whenabouts.strategies.table import train_strategy
 from whenabouts.train.log import MetricsLog
+from whenabouts.train.run import build_for
 from whenabouts.train.settings import Loop, Optimiser
 
 LOGISTIC = ("s-logi", "f-logi")
@@ -59,19 +62,22 @@ def test_a_recipe_survives_json(name: str) -> None:
 def test_a_misspelt_recipe_is_suggested() -> None:
     with pytest.raises(UsageError, match=r"no recipe 's_logi'; did you mean 's-logi'\?"):
         recipe_named("s_logi")
-    with pytest.raises(UsageError, match=r"no recipe 'zzz'; choose from: s-logi, f-logi"):
+    with pytest.raises(UsageError, match=r"no recipe 'zzz'; choose from: s-logi, f-logi, "):
         recipe_named("zzz")
 
 
-@pytest.mark.parametrize("name", LOGISTIC)
+@pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
-    recipe = recipe_named(name)
+    recipe = recipe_named(name, None if name in LOGISTIC else "tiny")
     loop = replace(recipe.loop, max_steps=3, batch_size=16)
+    strategy = recipe.strategy
+    if isinstance(strategy, S2):
+        strategy = replace(strategy, pretrain=replace(strategy.pretrain, max_steps=2, batch_size=8))
     (tmp_path / "checkpoints").mkdir()
     with closing(MetricsLog(tmp_path)) as log:
-        position = train_s1(
-            lambda: build_model(recipe.model, corpus.dataset.width, len(corpus.classes)),
-            recipe.strategy,
+        position = train_strategy(
+            lambda: build_for(recipe.model, corpus.dataset, corpus.classes, corpus.video_classes),
+            strategy,
             recipe.optimiser,
             loop,
             Setup(corpus, tmp_path, log, ALONE),
@@ -80,3 +86,11 @@ def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
     assert (position.step, position.best_step) == (3, 3)
     assert (tmp_path / "v1.safetensors").is_file()
     assert (tmp_path / "final.safetensors").is_file()
+
+
+def test_the_dial_sets_the_size() -> None:
+    widths = {scale: recipe_named("nl", scale).model.embedding.width for scale in SCALES}
+    assert widths == {"tiny": 64, "small": 512, "paper": 1024}
+    assert recipe_named("nl") == recipe_named("nl", "paper")
+    with pytest.raises(UsageError, match="'s-logi' has no sizes"):
+        recipe_named("s-logi", "small")

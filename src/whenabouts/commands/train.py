@@ -14,6 +14,7 @@ import tyro
 from whenabouts.commands.arguments import give, parse
 from whenabouts.core.atomic import write_json
 from whenabouts.corpus.corpus import open_corpus
+from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.setup import Setup
@@ -37,6 +38,8 @@ class Train:
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The run's folder."""
+    scale: Scale | None = None
+    """Size of an attention model: tiny, small or paper; its own if not said."""
     final: bool = False
     """Then train anew on V1 + V2, with twice the iterations of the best step."""
     resume: bool = False
@@ -53,7 +56,7 @@ class Train:
 
 def main(arguments: Sequence[str]) -> None:
     name, rest = _recipe_name(arguments)
-    default = Train(recipe_named(name), tyro.MISSING, tyro.MISSING)
+    default = Train(recipe_named(name, _scale(rest)), tyro.MISSING, tyro.MISSING)
     args = parse(Train, f"train {name}", rest, default)
     with join_team(args.device) as team:
         result = train(args, name, team)
@@ -77,6 +80,16 @@ def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
         file=sys.stdout if is_asked else sys.stderr,
     )
     raise SystemExit(0 if is_asked else 2)
+
+
+def _scale(arguments: Sequence[str]) -> Scale | None:
+    """The value of --scale, which decides the defaults of all other flags."""
+    for word, following in zip(arguments, [*arguments[1:], ""]):
+        name, _, value = word.partition("=")
+        if name == "--scale":
+            found = value or following
+            return next((scale for scale in SCALES if scale == found), None)
+    return None
 
 
 def train(args: Train, name: str, team: Team) -> dict[str, object]:

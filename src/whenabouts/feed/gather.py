@@ -44,13 +44,13 @@ class Gatherer:
         shards = self._corpus.shard[rows].tolist()
         for feature, (left, right) in enumerate(self._columns):
             place = self._corpus.places[feature]
+            stride = place.stride[rows]
             present = np.clip(place.num_frames[rows] - first_frames, 0, num_frames)
-            regular = place.stride[rows] > 0
-            starts = place.offset[rows] + first_frames * place.stride[rows]
-            if (present < num_frames).any() or not regular.all():
+            if (present < num_frames).any() or not stride.all():
                 column = out[:, left:right]
                 self._gather_odd(feature, rows, first_frames, num_frames, slots, column)
-            columns = (starts, place.stride[rows], present, slots)
+            starts = place.offset[rows] + first_frames * stride
+            columns = (starts, stride, present, slots)
             stretches = zip(shards, *(values.tolist() for values in columns))
             self._copy(stretches, left, right - left, out)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from torch import nn
 
@@ -198,6 +198,7 @@ def _build_context(settings: HierarchicalSettings, width: int) -> nn.Module | No
 # ---- sizes ---------------------------------------------------------------------------------------
 
 Scale = Literal["tiny", "small", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
 Settings = TypeVar("Settings", bound=HierarchicalSettings)
 
 WIDTH_AND_HIDDEN: dict[Scale, tuple[int, int]] = {

@@ -37,6 +37,8 @@ def att2(scale: Scale = "paper") -> Recipe:
     """Att2: attention over frames, then over segments; S2 (paper: mAP 0.788).
 
     whenabouts train att2 INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
     """
     return _two_steps(Att2(), scale)
 
@@ -45,6 +47,8 @@ def loss2(scale: Scale = "paper") -> Recipe:
     """Loss2: the network of Att2 with both losses at once, S3 (paper: 0.778).
 
     whenabouts train loss2 INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
     """
     return replace(
         _two_steps(Loss2(), scale),
@@ -58,6 +62,8 @@ def nl(scale: Scale = "paper") -> Recipe:
     """NL: Att2 with a non-local block over time; S2 (paper: 0.789).
 
     whenabouts train nl INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
     """
     return _two_steps(NL(), scale)
 
@@ -66,6 +72,8 @@ def se(scale: Scale = "paper") -> Recipe:
     """SE: Att2 with temporal squeeze-and-excitation; S2 (paper: 0.788).
 
     whenabouts train se INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
     """
     return _two_steps(SE(), scale)
 
@@ -74,5 +82,7 @@ def fcfc(scale: Scale = "paper") -> Recipe:
     """FCFC: two fully connected layers a segment, then as NL; S2 (paper: 0.784).
 
     whenabouts train fcfc INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
     """
     return _two_steps(FCFC(), scale)
