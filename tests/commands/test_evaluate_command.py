@@ -161,10 +161,28 @@ def test_a_truth_without_a_positive(
     assert out == "mAP@100000: no rated positives over 0 classes, 1 rated pairs (0 positive)\n"
 
 
-def test_videos_without_labels_are_left_out(scored: Path, corpus: Corpus, capsys: Capture) -> None:
-    """Test videos have no labels in their records: nothing to say of videos, and no error."""
-    truth_of_v2 = evaluated(capsys, scored, corpus.path, "--splits", "v2", "test")
-    assert truth_of_v2["videos"]["num_videos"] == 12
+def test_videos_without_labels_are_left_out(
+    trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    """Test videos have no labels in their records: nothing to say of them, and no error."""
+    for name, splits in (("some", ("v2", "test")), ("none", ("test",))):
+        words = "predict", trained, corpus.path, "-o", tmp_path / name, "--splits", *splits
+        assert run(capsys, *words).code == 0
+    words = (corpus.path, "--splits", "v2", "test")
+    some, none = (evaluated(capsys, tmp_path / name, *words) for name in ("some", "none"))
+    assert some["videos"]["num_videos"] == 12
+    assert "videos" not in none
+    assert none["segments"]["num_listed"] == 0
+
+
+def test_videos_of_other_splits_are_left_out(scored: Path, corpus: Corpus, capsys: Capture) -> None:
+    """Scores of V1 and V2 against the labels of each."""
+    results = [
+        evaluated(capsys, scored, corpus.path, "--splits", *splits)["videos"]
+        for splits in (("v1",), ("v2",), ("v1", "v2"))
+    ]
+    assert [videos["num_videos"] for videos in results] == [12, 12, 24]
+    assert results[0] != results[1]
 
 
 # ---- refusals ------------------------------------------------------------------------------------
@@ -200,15 +218,36 @@ def test_files_that_do_not_fit(
         assert told in err
 
 
+def linked(corpus: Corpus, folder: Path) -> Path:
+    """The folder, with the shards of the shared corpus, for an index of its own."""
+    for name in ("validate", "test", "vocabulary.csv", "segment_label_ids.csv"):
+        (folder / name).symlink_to(corpus.path.parent / name)
+    return folder
+
+
 def test_scores_of_other_videos(
     scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
 ) -> None:
-    made = corpus.path.parent
-    for name in ("test", "vocabulary.csv", "segment_label_ids.csv"):
-        (tmp_path / name).symlink_to(made / name)
-    other = index_small(tmp_path, "other.index", ("test",), corpus.classes)
+    other = index_small(linked(corpus, tmp_path), "other.index", ("test",), corpus.classes)
     truth = write_truth(tmp_path / "truth.csv", corpus, ["v2"])
     code, _, err = run(capsys, "evaluate", scored, other.path, "--truth", truth)
     assert code == 1
     assert "other.index: it has none of the videos that were scored" in err
     assert f"pass the index that {scored} was predicted from" in err
+
+
+def test_scores_of_more_videos_than_the_index_has(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    half = index_small(linked(corpus, tmp_path), "half.index", ("v2",), corpus.classes)
+    assert evaluated(capsys, scored, half.path) == evaluated(capsys, scored, corpus.path)
+
+
+def test_a_submission_of_other_classes(corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
+    """The index says which classes are evaluated; a truth file alone does not."""
+    target, truth = tmp_path / "s.csv", write_truth(tmp_path / "truth.csv", corpus, ["v2"])
+    target.write_text("Class,Segments\n9999,abcd:0\n")
+    code, _, err = run(capsys, "evaluate", target, corpus.path)
+    assert code == 1
+    assert "s.csv, line 2: class 9999 is not evaluated" in err
+    assert evaluated(capsys, target, "--truth", truth)["segments"]["mean_ap"] == 0
