@@ -1,9 +1,9 @@
-"""The table of real data in the README and docs/results.md: V2 mAP of each recipe, three seeds.
+"""The table of real data in the README: V2 mAP of each recipe, three seeds.
 
     python bench/real_data.py SHARED [--work DIR] [--recipes s-logi f-logi] [--seeds 0 1 2]
 
 SHARED: the folder with audioset/, meta/, montage/pool.npz under data/ and tools/make_montage.py.
-The corpora and runs are made under DIR (default: work/), and what is there already is used again.
+The corpora and runs are made under DIR (default: real-data/); what is there is used again.
 Writes bench/real_data.json and prints a Markdown table.
 """
 
@@ -26,7 +26,7 @@ RECIPES = tuple(MONTAGE_SIZES)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("work"))
+    parser.add_argument("--work", type=Path, default=Path("real-data"))
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     args = parser.parse_args()

@@ -58,7 +58,7 @@ def test_its_steps_are_commands_anyone_can_type() -> None:
     assert made == ("make-corpus 'a b/corpus' --seed 9 --num-train 7 --num-validate 8 --num-test 0")
     for words in steps:
         if words[0] == "train":
-            assert words[-2:] == ["--loop.seed", "9"]
+            assert words[-4:] == ["--loop.seed", "9", "--loop.patience", "8"]
 
 
 def test_something_is_there_already(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,10 +85,10 @@ def test_log_gets_a_line_now_and_then(clock, capsys):
 
 
 def test_interval_can_be_chosen(clock, capsys):
-    bar = Progress("x", 4, "", every_s=1)
-    clock.now_s += 1
+    bar = Progress("x", 4, "", every_s=0.5)
+    clock.now_s += 0.5
     bar.advance(1)
-    assert capsys.readouterr().err == "x: 1 of 4 (25%), 1/s, 3 s left\n"
+    assert capsys.readouterr().err == "x: 1 of 4 (25%), 2/s, 2 s left\n"
 
 
 def test_terminal_gets_a_bar(monkeypatch, capsys):
@@ -100,6 +100,8 @@ def test_terminal_gets_a_bar(monkeypatch, capsys):
         [task] = bar._bar.tasks
         assert (task.completed, task.total) == (50, 100)
         assert task.fields["line"].startswith("index: 50 videos of 100 videos (50%)")
+        assert bar._bar.console.stderr, "standard output is for results"
+        assert bar._bar.live.transient, "the bar goes when the work is done"
     assert capsys.readouterr().out == ""
 
 

@@ -42,8 +42,9 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_scores_come_back_as_written(tmp_path, dtype):
-    values = write(tmp_path / "s", table(), dtype)
-    scores = open_scores(str(tmp_path / "s"))
+    folder = tmp_path / "new" / "folder"
+    values = write(folder / "s", table(), dtype)
+    scores = open_scores(str(folder / "s"))
     np.testing.assert_array_equal(scores.values, values, strict=True)
     assert isinstance(scores.values, np.memmap), "the array stays on the disk"
     assert scores.classes == CLASSES
@@ -52,9 +53,9 @@ def test_scores_come_back_as_written(tmp_path, dtype):
     assert scores.segments.starts_s.tolist() == [0, 5, 10, 0, 0, 5]
     assert scores.segments.video.dtype == scores.segments.starts_s.dtype == np.int64
     assert scores.made_by == {"format": FORMAT, "run": "r"}
-    assert scores.path == tmp_path / "s"
-    assert names(tmp_path) == ["s"]
-    assert names(tmp_path / "s") == sorted(FILES)
+    assert scores.path == folder / "s"
+    assert names(folder) == ["s"]
+    assert names(folder / "s") == sorted(FILES)
 
 
 def test_array_is_plain_numpy_for_others(tmp_path):

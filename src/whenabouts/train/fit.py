@@ -263,7 +263,8 @@ def _bar(work: Work[Batch], loop: Loop, team: Team) -> Iterator[Progress]:
     if not team.is_main:
         yield Progress(work.phase, loop.max_steps, "steps", every_s=float("inf"))
         return
-    with progress(f"train ({work.phase})", loop.max_steps, "steps") as bar:
+    stops = ", ends sooner at the plateau" if work.evaluate is not None else ""
+    with progress(f"train ({work.phase}{stops})", loop.max_steps, "steps") as bar:
         yield bar
 
 
