@@ -27,25 +27,28 @@ def test_it_runs_through(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "steps", quick_steps)
-    code, told, _ = run(capsys, "demo", "-o", "it", "--num-train", 2, "--num-validate", 12)
+    code, told, _ = run(capsys, "demo", "-o", "my demo", "--num-train", 2, "--num-validate", 12)
     assert code == 0
     lines = told.splitlines()
     assert lines[-3:] == [
-        "numbers:    it/numbers/evaluation.json",
-        "submission: it/submission.csv",
-        "report:     it/report.html",
+        "numbers:    my demo/numbers/evaluation.json",
+        "submission: my demo/submission.csv",
+        "report:     my demo/report.html",
     ]
     for line in lines[-3:]:
-        assert (tmp_path / line.split()[1]).is_file()
+        assert (tmp_path / line[12:]).is_file()
     assert "on made data: no result of YouTube-8M." in lines[-4]
-    numbers = json.loads((tmp_path / "it" / "numbers" / "evaluation.json").read_text())
+    numbers = json.loads((tmp_path / "my demo" / "numbers" / "evaluation.json").read_text())
     assert 0 < numbers["segments"]["mean_ap"] <= 1
     assert f"mAP@100000: {numbers['segments']['mean_ap']:.4f}" in told
-    assert f"{numbers['segments']['mean_ap']:.3f}" in (tmp_path / "it/report.html").read_text()
+    assert (
+        f"{numbers['segments']['mean_ap']:.3f}"
+        in (tmp_path / "my demo" / "report.html").read_text()
+    )
 
-    shown = [line for line in lines if line.startswith("$ ")]
-    names = ["make-corpus", "index", "train", "train", "predict", "submit", "report", "evaluate"]
-    assert [shlex.split(line)[1:3][1] for line in shown] == names
+    shown = [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
+    args = demo.Demo(Path("my demo"), num_train=2, num_validate=12)
+    assert shown == [["whenabouts", *words] for words in quick_steps(args)]
     counts = [line for line in lines if "videos (train 2, v1 6, v2 6, test 0)" in line]
     assert len(counts) == 1
 
@@ -54,6 +57,8 @@ def test_its_steps_are_commands_anyone_can_type() -> None:
     args = demo.Demo(Path("a b"), num_train=7, num_validate=8, seed=9)
     steps = demo.steps(args)
     assert {words[0] for words in steps} <= set(COMMANDS)
+    names = ["make-corpus", "index", "train", "train", "predict", "submit", "report", "evaluate"]
+    assert [words[0] for words in steps] == names
     made = shlex.join(steps[0])
     assert made == ("make-corpus 'a b/corpus' --seed 9 --num-train 7 --num-validate 8 --num-test 0")
     for words in steps:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from commandline import run
+from whenabouts.commands import report
+from whenabouts.core.classes import read_vocabulary
+from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
 
 Capture = pytest.CaptureFixture[str]
@@ -64,6 +70,56 @@ def test_classes_of_the_curves(
         assert run(capsys, *words, "--num-timelines", 0).code == 0
         pages.append(out.read_text())
     assert pages[0] != pages[1]
+
+
+def test_what_the_page_is_given(
+    scored: Path, trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[Any] = []
+    monkeypatch.setattr(report, "write_report", lambda *given: seen.extend(given))
+    ten_s = replace(corpus, dataset=replace(corpus.dataset, segment_s=10))
+    monkeypatch.setattr(report, "open_corpus", lambda path: ten_s)
+    vocabulary = corpus.path.parent / "vocabulary.csv"
+    words = (
+        *("report", scored, corpus.path, "--run", trained, "--vocabulary", vocabulary),
+        *("--splits", "v1", "v2", "--num-timelines", 3, "--pr-classes", 2, 4, "--title", "ours"),
+    )
+    assert run(capsys, *words, "-o", tmp_path / "report.html").code == 0
+    path, inputs, settings = seen
+    assert path == tmp_path / "report.html"
+    assert (settings.num_timelines, settings.pr_classes, settings.segment_s) == (3, (2, 4), 10)
+    assert (inputs.title, inputs.run) == ("ours", trained)
+    scores = open_scores(scored)
+    assert inputs.facts == {
+        "data set": "made",
+        "splits": "v1, v2",
+        "videos scored": "24",
+        "segments scored": f"{len(scores.values)}",
+        "trained on": "v1",
+    }
+    rows = corpus.rows(["v1", "v2"])
+    assert inputs.video_labels == {
+        corpus.video_ids[row]: corpus.labels.of(row).tolist() for row in rows
+    }
+    assert inputs.vocabulary == read_vocabulary(vocabulary)
+    assert np.array_equal(inputs.truth.video, corpus.rated(rows).video)
+    assert inputs.evaluation.num_rated.sum() == len(inputs.truth)
+    assert inputs.video_metrics["num_videos"] == 23
+    assert np.array_equal(inputs.scores.values, scores.values)
+
+
+def test_without_options(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(report, "write_report", lambda *given: seen.extend(given))
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "report", scored, corpus.path).code == 0
+    path, inputs, settings = seen
+    assert path == Path("report.html")
+    assert (inputs.run, inputs.vocabulary, inputs.facts["splits"]) == (None, {}, "v2")
+    assert (settings.num_timelines, settings.segment_s) == (12, 5)
 
 
 def test_refusals(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
