@@ -20,10 +20,14 @@ from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
 from whenabouts.corpus.index import IndexReport, build_index
 from whenabouts.corpus.splits import Role
-from whenabouts.records.writing import encode_sequence_example, write_records
+from whenabouts.records.writing import encode_example, encode_sequence_example, write_records
 from wire_bytes import bytes_feature, entry, field, sequence_example
 
 NARROW = DatasetSettings("narrow", (FeatureList("rgb", 6), FeatureList("audio", 3)))
+VECTORS = DatasetSettings(
+    "vectors",
+    (FeatureList("mean_rgb", 6, dtype="float32"), FeatureList("mean_audio", 3, dtype="float32")),
+)
 FRAMING = 16  # bytes that a TFRecord file adds to a payload
 
 
@@ -103,6 +107,18 @@ def record_of(
     merged = {**context_of(video), **context}
     kept = {key: value for key, value in merged.items() if value is not None}
     return encode_sequence_example(kept, lists_of(video) if lists is None else lists)
+
+
+def vectors_of(video_id: str) -> dict[str, NDArray[np.float32]]:
+    """The floats of a video of VECTORS, by name."""
+    rng = np.random.default_rng(zlib.crc32(video_id.encode()))
+    return {f.name: rng.standard_normal(f.width, np.float32) for f in VECTORS.features}
+
+
+def vector_record(video_id: str, labels: Sequence[int] = (1,), **changed: Any) -> bytes:
+    """The video-level record of a video with features replaced, or dropped if None."""
+    features = {"id": video_id.encode(), "labels": list(labels), **vectors_of(video_id), **changed}
+    return encode_example({key: value for key, value in features.items() if value is not None})
 
 
 def write_shard(

@@ -174,6 +174,7 @@ def test_light_modules_do_not_load_torch():
         "whenabouts.corpus.index",
         "whenabouts.metrics.segment_map",
         "whenabouts.submission",
+        "whenabouts.ensemble.search",
     )
     code = f"import sys, {', '.join(light)}\nprint(sorted(set(sys.modules) & {{'torch'}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

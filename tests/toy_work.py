@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whenabouts.train import fit as fit_module
+from whenabouts.train import clock as clock_module
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.distributed import Team
 from whenabouts.train.fit import Work, fit
@@ -96,7 +96,7 @@ class Toy:
     model: nn.Module = field(default_factory=toy_model)
 
     def fit(self, monkeypatch: pytest.MonkeyPatch) -> Position:
-        monkeypatch.setattr(fit_module, "time", self.clock)
+        monkeypatch.setattr(clock_module, "time", self.clock)
         (self.run / "checkpoints").mkdir(parents=True, exist_ok=True)
         with closing(MetricsLog(self.run)) as log:
             return fit(self.model, self.work(), self.optimiser, self.loop, self.run, log, ALONE)

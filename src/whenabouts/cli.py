@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a recipe on an indexed corpus; gives a run",
     "predict": "score every segment of a corpus with a run; gives Scores",
     "evaluate": "mAP@K of Scores or of a submission file; GAP, mAP, Hit@1 of videos",
+    "fuse": "fuse segment scores with video scores; filter candidates, search exponents",
     "submit": "write the submission file from Scores",
     "report": "write one HTML page about a run and its Scores",
 }

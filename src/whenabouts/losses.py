@@ -29,14 +29,15 @@ def rated_bce_with_unrated(
     logits: Float[Tensor, "B C"],
     pair_segment: Int[Tensor, " P"],
     pair_class: Int[Tensor, " P"],
-    unrated_weight: float,
+    unrated_weight: float | Float[Tensor, "B C"],
     num_segments: int,
 ) -> Float[Tensor, ""]:
-    """As `rated_bce`, with every unrated class of a rated segment as a negative of small weight.
+    """As `rated_bce`, with unrated classes of rated segments as negatives of small weight.
 
-    The challenge's starter code does so with weight 1, as its mask is never connected.
+    unrated_weight: one weight for all of them, or the weight of each. The challenge's starter code
+    does so with weight 1 for all, as its mask is never connected.
     """
-    target, weight = torch.zeros_like(logits), torch.full_like(logits, unrated_weight)
+    target, weight = torch.zeros_like(logits), torch.zeros_like(logits) + unrated_weight
     target[pair_segment, pair_class] = labels
     weight[pair_segment, pair_class] = weights
     loss = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")

@@ -79,7 +79,7 @@ def test_a_command_like_nothing_is_told_all(capsys: pytest.CaptureFixture[str]) 
 def test_a_misspelt_flag_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = "--num-tarin" if name in ("demo", "make-corpus") else "--ouut"
     near = "--num-train" if name in ("demo", "make-corpus") else "--out"
-    needed = ("-o", "c") if name == "predict" else ()
+    needed = ("-o", "c") if name in ("predict", "fuse") else ()
     code, out, err = run(capsys, name, "a", "b", *needed, flag, 3)
     assert (code, out) == (2, "")
     assert flag in err

@@ -33,6 +33,14 @@ def test_a_corpus(tmp_path: Path, capsys: Capture) -> None:
     }  # fmt: skip
 
 
+def test_inserts_are_asked_for_by_flags(tmp_path: Path, capsys: Capture) -> None:
+    out, asked = tmp_path / "made", ("--insert-share", 0.5, "--insert-norm", 3)
+    assert run(capsys, "make-corpus", out, *SMALL, *asked).code == 0
+    settings = json.loads((out / "truth" / "made-by.json").read_text())
+    assert (settings["insert_share"], settings["insert_norm"]) == (0.5, 3)
+    assert (out / "truth" / "inserts.parquet").is_file()
+
+
 def test_the_result_in_words(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "made"
     code, told, _ = run(capsys, "make-corpus", out, *SMALL)

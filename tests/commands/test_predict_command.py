@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attention_run import make_attention_run
 from commandline import run
 from small_corpus import index_small, make_small
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.hierarchical import Att2
 
 
 def test_scores_and_what_is_told_of_them(
@@ -54,6 +56,19 @@ def test_settings(
     np.testing.assert_allclose(half, whole, atol=1e-3)
 
 
+def test_attention(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    att2, out = make_attention_run(tmp_path / "att2", corpus, Att2()), tmp_path / "scores"
+    words = "predict", att2.path, corpus.path, "-o", out, "--splits", "v2"
+    assert run(capsys, *words).code == 0
+    assert open_scores(out).attention is None
+    code, told, _ = run(capsys, *words, "--attention")
+    assert code == 0
+    assert "x 4 classes, with attention, in " in told
+    scores = open_scores(out)
+    assert scores.attention is not None
+    assert scores.attention.frames.shape == (len(scores.segments), 5)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -61,6 +76,7 @@ def test_settings(
         (["--chunk-size", 0], 2, "chunk_size: the value is 0; it must be at least 1"),
         (["--dtype", "float64"], 2, "float64"),
         (["--device", "abacus"], 2, "no device 'abacus'"),
+        (["--attention"], 2, "the model of the run, f-logi, has no attention to keep"),
     ],
 )
 def test_wrong_use(

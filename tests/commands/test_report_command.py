@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attention_run import make_attention_run
 from commandline import run
 from whenabouts.commands import report
 from whenabouts.core.classes import read_vocabulary
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.hierarchical import Att2
 
 Capture = pytest.CaptureFixture[str]
 
@@ -107,6 +109,21 @@ def test_what_the_page_is_given(
     assert inputs.evaluation.num_rated.sum() == len(inputs.truth)
     assert inputs.video_metrics["num_videos"] == 23
     assert np.array_equal(inputs.scores.values, scores.values)
+
+
+def test_attention_is_shown_where_it_was_kept(
+    corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    att2 = make_attention_run(tmp_path / "att2", corpus, Att2())
+    shown = []
+    for flag in ("--attention", "--no-attention"):
+        scores, out = tmp_path / f"scores{flag}", tmp_path / "report.html"
+        words = att2.path, corpus.path, "--splits", "v2", flag
+        assert run(capsys, "predict", *words, "-o", scores).code == 0
+        words = scores, corpus.path, "--num-timelines", 2
+        assert run(capsys, "report", *words, "-o", out).code == 0
+        shown.append(out.read_text().count("attention of frames, up to"))
+    assert shown == [2, 0]
 
 
 def test_without_options(

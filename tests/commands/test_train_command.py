@@ -72,14 +72,14 @@ def test_settings_of_the_recipe_are_flags(
     words = (
         *("--loop.max-steps", 2, "--loop.batch-size", 9, "--loop.seed", 4),
         *("--optimiser.name", "adamw", "--optimiser.weight-decay", 0.5),
-        *("--strategy.unrated-weight", 0.25),
+        *("--strategy.negatives.unrated", 0.25),
     )
     out = tmp_path / "run"
     assert run(capsys, "train", "f-logi", corpus.path, "-o", out, *words).code == 0
     expected = to_dict(f_logi())
     expected["loop"] |= {"max_steps": 2, "batch_size": 9, "seed": 4}
     expected["optimiser"] |= {"name": "adamw", "weight_decay": 0.5}
-    expected["strategy"] |= {"unrated_weight": 0.25}
+    expected["strategy"]["negatives"] |= {"unrated": 0.25}
     assert open_run(out).recipe == expected
     assert log_lines(out)[-1]["step"] == 2
 
@@ -92,7 +92,7 @@ def test_settings_reach_the_training(
         (),
         ("--optimiser.learning-rate", 0.05),
         ("--optimiser.weight-decay", 0.5),
-        ("--strategy.unrated-weight", 0.5),
+        ("--strategy.negatives.unrated", 0.5),
         ("--loop.batch-size", 15),
         ("--loop.seed", 1),
     )
@@ -186,8 +186,8 @@ def test_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         assert "usage: whenabouts train RECIPE INDEX" in err
     code, out, err = run(capsys, "train", "--help")
     assert (code, err) == (0, "")
-    assert "  s-logi     S-Logi: mean of the frames" in out
-    assert "  f-logi     F-Logi: linear and sigmoid on each frame" in out
+    assert "  s-logi          S-Logi: mean of the frames" in out
+    assert "  f-logi          F-Logi: linear and sigmoid on each frame" in out
 
 
 def test_a_misspelt_recipe(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_a_misspelt_recipe(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -
         (["--loop.seed", "one"], "--loop.seed"),
         (["--loop.batch-size", 0], "at least 1"),
         (["--optimiser.learning-rate", -1], "at least 0"),
-        (["--strategy.unrated-weight", -1], "at least 0"),
+        (["--strategy.negatives.unrated", -1], "at least 0"),
         (["--optimiser.name", "sgd"], "adamw"),
     ],
 )

@@ -55,13 +55,13 @@ def test_count_of_the_longest_video_does_not_wrap():
 @st.composite
 def tables(draw):
     ids = draw(st.permutations(VIDEOS))
-    keys = st.tuples(st.integers(0, len(ids) - 1), st.sampled_from([0, 5, 10, 2**31 - 1]))
+    keys = st.tuples(st.integers(0, len(ids) - 1), st.sampled_from([-1, 0, 5, 10, 2**31 - 1]))
     rows = draw(st.lists(keys, unique=True, max_size=12))
     video, starts_s = np.array(rows, np.int64).reshape(-1, 2).T
     return SegmentTable(np.array(ids), video, starts_s)
 
 
-STARTS = [0, 5, 7, -5, 10, 2**31 - 1, 2**31, 2**32, 2**32 + 5, -(2**32), 2**62]
+STARTS = [-1, 0, 5, 7, -5, 10, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, -(2**32), 2**62]
 
 
 @settings(deadline=None, max_examples=60)
@@ -87,6 +87,18 @@ def test_ties_are_broken_by_video_id_then_start(table):
     names = [(table.video_ids[v], s) for v, s in zip(table.video, table.starts_s.tolist())]
     assert table.tie_ranks.dtype == np.uint32
     assert table.tie_ranks.tolist() == [sorted(names).index(name) for name in names]
+
+
+def test_table_of_whole_videos():
+    table = SegmentTable.of_videos(np.array([b"b", b"a", b"c"]))
+    assert (table.video.tolist(), table.starts_s.tolist()) == ([0, 1, 2], [-1, -1, -1])
+    rows = table.rows_of(np.array([b"a", b"c", b"a", b"d"]), np.array([-1, -1, 0, -1]))
+    assert rows.tolist() == [1, 2, -1, -1]
+    assert table.tie_ranks.tolist() == [1, 0, 2]
+    assert table.has_whole_videos
+    assert SegmentTable(np.array([b"a"]), np.array([0, 0]), np.array([0, -1])).has_whole_videos
+    assert not SegmentTable(np.array([b"a"]), np.array([0, 0]), np.array([0, 5])).has_whole_videos
+    assert not SegmentTable.of_videos(np.zeros(0, "S1")).has_whole_videos
 
 
 def test_table_without_segments():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -241,22 +242,35 @@ def test_file_that_is_no_parquet(tmp_path, content):
 
 
 def test_folder_in_place_of_an_index(tmp_path):
-    with pytest.raises(CorpusError, match="index format is None; it must be 1; make one"):
+    with pytest.raises(CorpusError, match="index format is None; it must be 1 or 2; make one"):
         open_corpus(tmp_path)
 
 
 def test_parquet_file_of_something_else(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "x")
-    with pytest.raises(CorpusError, match="x: index format is None; it must be 1; make one"):
+    with pytest.raises(CorpusError, match="x: index format is None; it must be 1 or 2; make one"):
         open_corpus(tmp_path / "x")
 
 
 def test_index_of_another_version(indexed):
     table = pq.read_table(indexed / "index")
-    header = table.schema.metadata[b"whenabouts"].replace(b'"format": 1', b'"format": 2')
+    header = table.schema.metadata[b"whenabouts"].replace(b'"format": 2', b'"format": 3')
     pq.write_table(table.replace_schema_metadata({"whenabouts": header}), indexed / "index")
-    with pytest.raises(CorpusError, match="index format is 2; it must be 1"):
+    with pytest.raises(CorpusError, match="index format is 3; it must be 1 or 2"):
         open_corpus(indexed / "index")
+
+
+def test_index_of_the_first_format(indexed):
+    """Its feature lists have no type: they are bytes."""
+    table = pq.read_table(indexed / "index")
+    header = json.loads(table.schema.metadata[b"whenabouts"])
+    for feature in header["dataset"]["features"]:
+        assert feature.pop("dtype") == "uint8"
+    metadata = {"whenabouts": json.dumps({**header, "format": 1})}
+    pq.write_table(table.replace_schema_metadata(metadata), indexed / "index")
+    corpus = open_corpus(indexed / "index")
+    assert corpus.dataset == NARROW
+    assert_whole(corpus)
 
 
 def test_index_in_many_row_groups(indexed):

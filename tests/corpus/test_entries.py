@@ -6,7 +6,7 @@ import pytest
 from corpus_writer import NARROW
 from whenabouts.core.errors import RecordError
 from whenabouts.corpus.dataset import PRESETS, DatasetSettings, FeatureList
-from whenabouts.corpus.entries import build_entry
+from whenabouts.corpus.entries import ListPlace, build_entry
 from whenabouts.records.examples import FrameList, SequenceExample
 
 RGB, AUDIO = FrameList(7, 6, 100, 10), FrameList(7, 3, 300, 9)
@@ -27,7 +27,7 @@ def record(lists: dict[str, FrameList] | None = None, **context: object) -> Sequ
 def test_entry_of_a_record():
     entry = build_entry(record(labels=np.array([9, 3])), NARROW, "train")
     assert (entry.video_id, entry.split, entry.labels) == ("v", "train", [3, 9])
-    assert entry.lists == [RGB, AUDIO], "in the order of the data set"
+    assert entry.places == [ListPlace(100, 10, 7), ListPlace(300, 9, 7)], "in the data set's order"
     assert entry.rated is None
     assert entry.num_frames == 7
     assert not entry.is_uneven
@@ -85,10 +85,10 @@ def test_id_that_is_no_text(value, message):
 def test_audioset_names():
     found = FrameList(10, 128, 0, 140)
     entry = build_entry(record({"audio_embedding": found}), PRESETS["audioset"], "train")
-    assert entry.lists == [found]
+    assert entry.places == [ListPlace(0, 140, 10)]
     named = FrameList(9, 128, 0, 140)
     both = record({"audio_embedding": found, "audio": named})
-    assert build_entry(both, PRESETS["audioset"], "train").lists == [named]
+    assert build_entry(both, PRESETS["audioset"], "train").places == [ListPlace(0, 140, 9)]
 
 
 def test_missing_list_is_named():
@@ -113,7 +113,13 @@ def test_lists_of_different_length_are_kept(audio):
     entry = build_entry(record({"rgb": RGB, "audio": audio}), NARROW, "v1")
     assert entry.num_frames == 7, "the first list counts"
     assert entry.is_uneven
-    assert entry.lists == [RGB, audio]
+    assert [place.num_frames for place in entry.places] == [7, audio.count]
+
+
+def test_list_that_is_not_evenly_spaced_has_no_stride():
+    uneven = FrameList(3, 3, 300, 0, np.array([300, 311, 320]))
+    entry = build_entry(record({"rgb": RGB, "audio": uneven}), NARROW, "v1")
+    assert entry.places[1] == ListPlace(300, 0, 3)
 
 
 def test_one_frame_is_enough():

@@ -28,7 +28,6 @@ from whenabouts.core.errors import CorpusError, RecordError, SettingsError
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.dataset import PRESETS
 from whenabouts.corpus.index import build_index
-from whenabouts.records.writing import encode_example, write_records
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 RATED = ((0, 7, 1), (5, 7, 0))
@@ -132,13 +131,6 @@ def test_lists_that_no_preset_has_are_named(tmp_path):
     assert names_in(tmp_path) == ["shard0.tfrecord"]
 
 
-def test_video_level_files_are_refused(tmp_path):
-    features = {"id": b"a", "labels": [1], "mean_rgb": [0.5] * 8}
-    write_records(tmp_path / "v.tfrecord", [encode_example(features)])
-    with pytest.raises(CorpusError, match=r"v\.tfrecord: no readable record with frames"):
-        build_index([("train", tmp_path / "v.tfrecord")], tmp_path / "index")
-
-
 # ---- wrong use -----------------------------------------------------------------------------------
 
 
@@ -234,7 +226,7 @@ def test_shards_are_named_relative_to_the_index(tmp_path):
             "mtime_ns": stat.st_mtime_ns,
         }
     ]
-    assert header["format"] == 1
+    assert header["format"] == 2
 
 
 def test_relative_paths(tmp_path, monkeypatch):

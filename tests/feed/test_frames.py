@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shapes import checked
 from whenabouts.corpus.dataset import PRESETS, DatasetSettings, FeatureList
 from whenabouts.feed.frames import BatchBuffer, normalised
 
@@ -76,12 +78,59 @@ def test_what_lies_behind_the_mask_is_irrelevant():
     assert torch.equal(normalised(frames, mask, YT8M), normalised(other, mask, YT8M))
 
 
-def test_buffer_has_the_shape_that_is_asked_for():
-    buffer = BatchBuffer(CPU)
+FLOATS = DatasetSettings("x", (FeatureList("a", 7, dtype="float32"),), low=-1.0, high=3.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32), st.sampled_from([(4,), (3, 1), (2, 3, 2)]))
+def test_floats_are_taken_as_they_are(seed, shape):
+    """The range is that of bytes; NaN behind the mask is nothing too."""
+    rng = np.random.default_rng(seed)
+    frames = rng.standard_normal((*shape, 7), np.float32) * 100
+    mask = rng.random(shape) < 0.7
+    frames[~mask] = rng.choice([np.nan, np.inf, -1], (*shape, 7))[~mask]
+    given_frames = torch.from_numpy(frames.copy())
+    features = checked(normalised)(given_frames, torch.from_numpy(mask), FLOATS).numpy()
+    norm = np.sqrt((frames[mask].astype(np.float64) ** 2).sum(-1, keepdims=True))
+    np.testing.assert_allclose(features[mask], frames[mask] / norm, atol=3e-7)
+    assert (features[~mask] == 0).all()
+    np.testing.assert_array_equal(given_frames.numpy(), frames)
+
+
+def test_floats_of_any_size_are_finite():
+    largest = torch.finfo(torch.float32).max
+    frames = torch.tensor([[0.0] * 7, [largest] * 7, [1e-45] * 7, [3.0, 4, 0, 0, 0, 0, 0]])
+    features = normalised(frames, torch.ones(4, dtype=torch.bool), FLOATS)
+    assert torch.isfinite(features).all()
+    assert features[0].tolist() == [0] * 7
+    assert features[3, :2].tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_frames_of_another_type_than_the_data_set_are_noticed():
+    mask = torch.ones(2, dtype=torch.bool)
+    for frames, dataset in (
+        (torch.zeros(2, 7), YT8M),
+        (torch.zeros(2, 7, dtype=torch.uint8), FLOATS),
+    ):
+        with pytest.raises(AssertionError, match="frames are of the data set's type"):
+            normalised(frames, mask, dataset)
+
+
+def test_shapes_and_types_are_as_declared():
+    frames, mask = torch.zeros(2, 5, 1152, dtype=torch.uint8), torch.ones(2, 5, dtype=torch.bool)
+    assert checked(normalised)(frames, mask, YT8M).shape == (2, 5, 1152)
+    for wrong in (mask[:1], mask[0], mask.float()):
+        with pytest.raises(jaxtyping.TypeCheckError):
+            checked(normalised)(frames, wrong, YT8M)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_buffer_has_the_shape_and_type_that_are_asked_for(dtype):
+    buffer = BatchBuffer(CPU, dtype)
     for shape in ((2, 3, 4), (1, 3, 4), (5, 3, 4), (0, 3, 4), (7,)):
         block = buffer.take(shape)
         assert block.shape == shape
-        assert block.dtype == torch.uint8
+        assert block.dtype == getattr(torch, dtype)
         block.fill_(7)
 
 
@@ -102,9 +151,12 @@ def test_memory_for_a_gpu_is_page_locked_and_new(monkeypatch):
         asked.append(pin_memory)
         return empty(*shape, **settings)
 
-    buffer = BatchBuffer(torch.device("cuda"))
-    monkeypatch.setattr(torch, "empty", recorded)
-    blocks = [buffer.take((3, 4)) for _ in range(2)]
-    assert asked == [True, True]
-    assert blocks[0].data_ptr() != blocks[1].data_ptr()
-    assert [(b.shape, b.dtype) for b in blocks] == [((3, 4), torch.uint8)] * 2
+    for dtype in ("uint8", "float32"):
+        buffer = BatchBuffer(torch.device("cuda"), dtype)
+        asked.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "empty", recorded)
+            blocks = [buffer.take((3, 4)) for _ in range(2)]
+        assert asked == [True, True]
+        assert blocks[0].data_ptr() != blocks[1].data_ptr()
+        assert [(b.shape, b.dtype) for b in blocks] == [((3, 4), getattr(torch, dtype))] * 2

@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus_writer import NARROW, Video, features_of, make_small_corpus
+from corpus_writer import (
+    NARROW,
+    VECTORS,
+    Video,
+    features_of,
+    make_small_corpus,
+    vector_record,
+    vectors_of,
+)
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
 from whenabouts.feed.gather import Gatherer
+from wire_bytes import entry, field, single_float
 
 UNTOUCHED = 201
 PADDING = 127  # stands for -2 + 4 / 512 + 127 * 4 / 255 = 0.000, the nearest to 0
@@ -143,6 +152,81 @@ def test_lists_stand_side_by_side_in_the_order_of_the_data_set(tmp_path):
     np.testing.assert_array_equal(out, np.concatenate(expected, axis=1))
 
 
+# ---- single frames -------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_frames_of_any_videos(odd_corpus, data):
+    """Each drawn frame is a stretch of one; in any order, and again and again."""
+    num_frames = odd_corpus.num_frames.tolist()
+    rows = data.draw(st.lists(st.integers(0, len(num_frames) - 1), max_size=5))
+    count = data.draw(st.integers(0, 9))
+    drawn = [[data.draw(st.integers(0, num_frames[row] - 1)) for _ in range(count)] for row in rows]
+    drawn = np.array(drawn, np.int64).reshape(len(rows), count)
+    out, expected = (np.full((len(rows), count, 9), UNTOUCHED, np.uint8) for _ in range(2))
+    stretches = [
+        (row, int(t), 1, k * count + j)
+        for k, row in enumerate(rows)
+        for j, t in enumerate(drawn[k])
+    ]
+    slow_gather(odd_corpus, stretches, expected.reshape(-1, 9))
+    Gatherer(odd_corpus).gather_drawn(np.array(rows, np.int64), drawn, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_frames_drawn_from_the_end_of_a_list_that_is_shorter(tmp_path):
+    corpus = make_small_corpus(tmp_path, ("v1", [Video("a", 9, audio_frames=4)]))
+    out = np.full((1, 4, 9), UNTOUCHED, np.uint8)
+    Gatherer(corpus).gather_drawn(np.array([0]), np.array([[3, 4, 8, 3]]), out)
+    rgb, audio = (features_of(Video("a", 9), "rgb", 6), features_of(Video("a", 4), "audio", 3))
+    np.testing.assert_array_equal(out[0, :, :6], rgb[[3, 4, 8, 3]])
+    assert out[0, 1:3, 6:].tolist() == [[PADDING] * 3] * 2
+    np.testing.assert_array_equal(out[0, [0, 3], 6:], audio[[3, 3]])
+
+
+# ---- floats --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vectors(tmp_path) -> Corpus:
+    """Three videos; the floats of the second are written one by one."""
+    values = vectors_of("b")["mean_rgb"]
+    singles = entry("mean_rgb", field(2, b"".join(map(single_float, values))))
+    records = [vector_record("a"), vector_record("b", mean_rgb=None) + field(1, singles)]
+    corpus = make_small_corpus(tmp_path, ("v1", [*records, vector_record("cc")]), dataset=VECTORS)
+    assert corpus.places[0].stride.tolist() == [24, 0, 24]
+    return corpus
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0], [1], [1, 1, 0], []])
+def test_floats_side_by_side(vectors, rows):
+    videos = [vectors_of(("a", "b", "cc")[row]) for row in rows]
+    expected = np.array([np.concatenate([*v.values()]) for v in videos], np.float32)
+    rows, ones = np.array(rows, np.int64), np.ones(len(rows), np.int64)
+    out = np.full((len(rows) + 1, 9), UNTOUCHED, np.float32)
+    Gatherer(vectors).gather(rows, 0 * ones, ones, np.arange(len(rows)), out)
+    np.testing.assert_array_equal(out[:-1], expected.reshape(-1, 9))
+    assert (out[-1] == UNTOUCHED).all()
+    drawn = np.full((len(rows), 1, 9), UNTOUCHED, np.float32)
+    Gatherer(vectors).gather_drawn(rows, np.zeros((len(rows), 1), np.int64), drawn)
+    np.testing.assert_array_equal(drawn[:, 0], out[:-1])
+
+
+@pytest.mark.parametrize("name", ["odd_corpus", "vectors"])
+def test_array_of_another_type_is_refused(request, name):
+    corpus = request.getfixturevalue(name)
+    wrong = np.float32 if corpus.dataset.dtype == "uint8" else np.uint8
+    row, zero = np.array([0]), np.array([0])
+    with pytest.raises(AssertionError):
+        Gatherer(corpus).gather(row, zero, row + 1, zero, np.zeros((1, 9), wrong))
+    with pytest.raises(AssertionError):
+        Gatherer(corpus).gather_drawn(row, zero[None], np.zeros((1, 1, 9), wrong))
+
+
+# ---- edges ---------------------------------------------------------------------------------------
+
+
 def test_no_stretch_changes_nothing(odd_corpus):
     out = np.full((3, 9), UNTOUCHED, np.uint8)
     gather(odd_corpus, [], out)
@@ -153,3 +237,6 @@ def test_no_stretch_changes_nothing(odd_corpus):
 def test_array_that_is_not_in_c_order_is_refused(odd_corpus):
     with pytest.raises(AssertionError):
         gather(odd_corpus, [(0, 0, 5, 0)], np.zeros((5, 20), np.uint8)[:, 4:13])
+    out = np.zeros((1, 5, 20), np.uint8)[:, :, 4:13]
+    with pytest.raises(AssertionError):
+        Gatherer(odd_corpus).gather_drawn(np.array([0]), np.zeros((1, 5), np.int64), out)

@@ -52,6 +52,16 @@ def expected_segments(corpus: Corpus, rows: np.ndarray) -> torch.Tensor:
     return torch.cat(parts)
 
 
+def test_a_share_of_no_videos(corpus):
+    """A batch of one video among three processes."""
+    videos = feed(corpus, batch_size=1)
+    shares = [videos.batch(0, rank, 3) for rank in range(3)]
+    assert [len(share.labels) for share in shares] == [1, 0, 0]
+    assert [share.num_videos for share in shares] == [1, 1, 1]
+    assert shares[2].features.shape == (0, 5, 9)
+    assert (len(shares[2].segment_mask), len(shares[2].pair_class)) == (0, 0)
+
+
 @pytest.mark.parametrize("step", [0, 1, 5])
 def test_segments_of_a_batch(corpus, step):
     rows = videos_of(corpus, step=step)

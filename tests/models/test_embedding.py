@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from shares import Shares, SumOverShares
 from whenabouts.core.errors import SettingsError
 from whenabouts.models import embedding as embedding_module
 from whenabouts.models.embedding import (
@@ -88,6 +89,96 @@ def test_two_rows_have_statistics() -> None:
     before = layer.running_mean.clone()
     layer(torch.rand(2, 4, dtype=torch.float64))
     assert not torch.equal(before, layer.running_mean)
+
+
+# ---- a batch in shares ---------------------------------------------------------------------------
+
+SPLITS = [(5, 3), (7, 1), (8, 0), (0, 8), (1, 1), (2, 0), (3, 0, 1, 4), (0, 1, 0), (0, 0)]
+
+
+def trained(layer: NormedLinear, rows: torch.Tensor, wanted: torch.Tensor) -> list[torch.Tensor]:
+    """Output, gradients (rows, weight, scale, shift) and running statistics of a step."""
+    rows = rows.clone().requires_grad_()
+    got = layer(rows, 1.5)
+    (got * wanted).sum().backward()
+    statistics = layer.running_mean.clone(), layer.running_variance.clone()
+    return [got.detach(), rows.grad, *(p.grad for p in layer.parameters()), *statistics]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_shares_together_are_the_whole_batch(split: tuple[int, ...]) -> None:
+    """Gradients of weights add up; statistics are the same everywhere."""
+    draw = torch.Generator().manual_seed(5)
+    rows = torch.randn(sum(split), 4, generator=draw, dtype=torch.float64)
+    wanted = torch.randn(sum(split), 3, generator=draw, dtype=torch.float64)
+    shares = list(zip(rows.split(split), wanted.split(split)))
+
+    def work(rank: int, sum_over_shares: SumOverShares) -> list[torch.Tensor]:
+        layers[rank].sum_over_shares = sum_over_shares
+        return trained(layers[rank], *shares[rank])
+
+    whole, layers = normed_linear(), [normed_linear() for _ in split]
+    for _ in range(2):  # the second step begins with moved statistics
+        for layer in (whole, *layers):
+            layer.zero_grad()
+        expected = trained(whole, rows, wanted)
+        together = Shares(len(split))
+        got = list(zip(*together.run(work)))
+        assert together.num_sums == (3 if sum(split) > 1 else 2)
+        for mine, theirs in zip(got[:2], expected[:2]):
+            torch.testing.assert_close(torch.cat(mine), theirs)
+        for mine, theirs in zip(got[2:5], expected[2:5]):
+            torch.testing.assert_close(sum(mine), theirs)
+        for mine, theirs in zip(got[5:], expected[5:]):
+            assert all(torch.equal(each, mine[0]) for each in mine)
+            torch.testing.assert_close(mine[0], theirs)
+
+
+def test_the_variance_of_shares_does_not_cancel() -> None:
+    """A mean 10,000 times the deviation, in float32: squares alone would leave nothing of it."""
+    torch.manual_seed(0)
+    layer = NormedLinear(4, 4)
+    nn.init.eye_(layer.linear.weight)
+    rows = 1e4 + torch.randn(64, 4)
+    layer.sum_over_shares = lambda tensor: tensor
+    got = layer(rows).detach()
+    exact = rows.double()
+    exact = (exact - exact.mean(0)) / (exact.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(got.double(), exact, rtol=0, atol=2e-3)
+    torch.testing.assert_close(layer.running_variance, 0.9 + 0.1 * rows.var(0))
+
+
+def test_a_share_in_half_precision() -> None:
+    """Products in bfloat16, sums in float32, as in torch's batch norm."""
+    torch.manual_seed(0)
+    alone, shared = NormedLinear(8, 5), NormedLinear(8, 5)
+    shared.load_state_dict(alone.state_dict())
+    shared.sum_over_shares = lambda tensor: tensor
+    outcomes = []
+    for layer in (alone, shared):
+        rows = torch.randn(300, 8, generator=torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", torch.bfloat16):
+            got = layer(rows)
+        got.float().square().sum().backward()
+        gradients = [p.grad for p in layer.parameters()]
+        outcomes.append([got, layer.running_mean, layer.running_variance, *gradients])
+    for mine, theirs in zip(*outcomes):
+        assert mine.dtype == theirs.dtype
+        torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02)
+
+
+def test_shares_meet_in_training_alone() -> None:
+    layer = normed_linear().eval()
+    rows = torch.rand(5, 4, dtype=torch.float64)
+    expected = layer(rows)
+    layer.sum_over_shares = lambda tensor: pytest.fail("a sum in evaluation")
+    assert torch.equal(layer(rows), expected)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_an_embedding_takes_a_share_without_rows(dropout: float) -> None:
+    layer = Embedding(EmbeddingSettings(width=3, dropout=dropout), 4)
+    assert layer(torch.zeros(0, 4)).shape == (0, 3)
 
 
 # ---- dropout -------------------------------------------------------------------------------------

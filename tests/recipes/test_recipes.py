@@ -12,27 +12,31 @@ from toy_work import ALONE
 from whenabouts.core.errors import UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.models.hierarchical import SCALES
+from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.models.logistic import FLogi, SLogi
+from whenabouts.models.video_table import VIDEO_FAMILIES, VideoSettings
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.s1 import S1
 from whenabouts.strategies.s2 import S2
-from whenabouts.strategies.setup import Setup
+from whenabouts.strategies.s3 import S3
+from whenabouts.strategies.setup import Negatives, Setup
 from whenabouts.strategies.table import train_strategy
+from whenabouts.strategies.video_labels import Polish, VideoLabels
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for
 from whenabouts.train.settings import Loop, Optimiser
 
 LOGISTIC = ("s-logi", "f-logi")
+VIDEO = tuple(n for n in RECIPES if isinstance(recipe_named(n).model, VideoSettings))
 
 
 def test_the_logistic_recipes_are_those_of_the_paper() -> None:
     """Adam 0.01, x 0.95 each 4 M examples, batches of 1024, rated pairs alone."""
     optimiser = Optimiser("adam", 0.01, 0.0, 0.95, 4_000_000, 0, 0.0)
     loop = Loop(1024, 20_000, 20, 20, 60.0, 0)
-    assert s_logi() == Recipe(SLogi(), S1("s1", 0.0), optimiser, loop)
+    assert s_logi() == Recipe(SLogi(), S1("s1", Negatives(0.0, 0.0)), optimiser, loop)
     assert f_logi() == replace(s_logi(), model=FLogi())
 
 
@@ -42,13 +46,32 @@ def test_the_table() -> None:
     assert len(set(RECIPES.values())) == len(RECIPES)
 
 
+def test_every_video_family_has_its_recipe() -> None:
+    assert {recipe_named(name).model.family: name for name in VIDEO} == {n: n for n in VIDEO}
+    assert set(VIDEO) == set(VIDEO_FAMILIES)
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_the_video_recipes_have_the_published_rates_at_their_size(name: str) -> None:
+    """Adam 2e-4 x 0.8 each 4 M examples, clip 1, L2 1e-6 on the head, 300 frames, two epochs of
+    averaging at 8e-5 with a half-life of 2000 steps."""
+    recipe = recipe_named(name)
+    assert recipe.optimiser == Optimiser("adam", 2e-4, 0.0, 0.8, 4_000_000, 0, 1.0)
+    assert isinstance(recipe.strategy, VideoLabels)
+    assert (recipe.strategy.num_frames, recipe.strategy.head_l2) == (300, 1e-6)
+    assert recipe.strategy.polish == Polish(2, 8e-5, 2000)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_says_what_it_is(name: str) -> None:
-    """Paper and expected number in the first line, cost and command below."""
+    """What it is in the first line, of the paper's with its number; cost and command below."""
     recipe, text = RECIPES[name], RECIPES[name].__doc__ or ""
     assert recipe() == recipe() == recipe_named(name)
-    assert "paper" in text.splitlines()[0]
-    assert "0.7" in text.splitlines()[0]
+    if name in VIDEO:
+        assert text.startswith("Video: ")
+    else:
+        assert "paper" in text.splitlines()[0]
+        assert "0.7" in text.splitlines()[0]
     assert f"whenabouts train {name} " in text
     assert "osts " in text
 
@@ -86,6 +109,37 @@ def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
     assert (position.step, position.best_step) == (3, 3)
     assert (tmp_path / "v1.safetensors").is_file()
     assert (tmp_path / "final.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["att2", "nl", "se", "fcfc"])
+def test_the_attention_recipes_have_the_published_rates_at_their_size(name: str) -> None:
+    """AdamW 2e-4, then 2e-5, batches of 128, all frames, clipped at 1."""
+    recipe = recipe_named(name)
+    assert isinstance(recipe.strategy, S2)
+    pretrain = recipe.strategy.pretrain
+    rates = [pretrain.optimiser, recipe.optimiser]
+    assert [(o.name, o.learning_rate, o.clip_norm) for o in rates] == [
+        ("adamw", 2e-4, 1.0),
+        ("adamw", 2e-5, 1.0),
+    ]
+    assert (pretrain.batch_size, recipe.loop.batch_size, pretrain.max_segments) == (128, 128, 0)
+
+
+def test_loss2_is_att2_with_both_losses_at_once() -> None:
+    recipe = recipe_named("loss2")
+    assert recipe.strategy == S3(segment_weight=1.0)
+    assert (recipe.optimiser.learning_rate, recipe.loop.batch_size) == (2e-4, 128)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small"])
+def test_smaller_sizes_learn_faster_from_fewer_segments(scale: Scale) -> None:
+    att2, loss2 = recipe_named("att2", scale), recipe_named("loss2", scale)
+    assert isinstance(att2.strategy, S2)
+    assert isinstance(loss2.strategy, S3)
+    pretrain = att2.strategy.pretrain
+    assert (pretrain.optimiser.learning_rate, att2.optimiser.learning_rate) == (1e-3, 2e-4)
+    assert loss2.optimiser == pretrain.optimiser
+    assert pretrain.max_segments == loss2.strategy.max_segments == 8
 
 
 def test_the_dial_sets_the_size() -> None:

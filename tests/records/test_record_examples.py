@@ -13,6 +13,7 @@ from whenabouts.records.examples import (
     FrameList,
     SequenceExample,
     frames_of,
+    offset_in,
     parse_example,
     parse_sequence_example,
 )
@@ -97,6 +98,26 @@ def test_floats_in_one_piece_are_a_view_of_the_buffer():
     found = parse_example(buffer, len(BEFORE), len(payload))["mean_rgb"]
     assert np.shares_memory(found, buffer)
     assert found.tolist() == [0, 1, 2, 3, 4]
+    start = len(BEFORE) + payload.index(np.arange(5, dtype="<f4").tobytes())
+    assert offset_in(buffer, found) == start
+
+
+def test_floats_in_pieces_are_not_in_the_buffer():
+    first, last = packed_floats([1, 2]), single_float(3) + packed_floats([4])
+    features = entry("a", field(2, first + last)) + entry("b", field(2, first) + field(2, last))
+    payload = field(1, features)
+    buffer = place(payload)
+    for found in parse_example(buffer, len(BEFORE), len(payload)).values():
+        assert found.tolist() == [1, 2, 3, 4]
+        assert offset_in(buffer, found) is None
+
+
+def test_offsets_reach_from_the_first_byte_to_the_last():
+    buffer = np.zeros(8, np.uint8)
+    assert offset_in(buffer, buffer[:4].view("<f4")) == 0
+    assert offset_in(buffer, buffer[7:]) == 7
+    assert offset_in(buffer[4:], buffer[:4]) is None
+    assert offset_in(buffer[:4], buffer[4:]) is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 300])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.labels import SegmentLabels, segment_labels
-from whenabouts.core.scores import Scores
+from whenabouts.core.scores import Attention, Scores
 from whenabouts.core.segments import SegmentTable
 
 HOSTILE = (
@@ -44,6 +45,12 @@ def make_scores(
         np.arange(num_rows) * 5 if starts is None else np.array(starts, np.int64),
     )
     return Scores(Path("nowhere"), table, ClassOrder(ids, names), values, {})
+
+
+def with_attention(scores: Scores, frames: Any, segments: Any) -> Scores:
+    """The same Scores, with the attention on frames [S, T] and segments [S] beside them."""
+    arrays = (np.asarray(values, np.float16) for values in (frames, segments))
+    return replace(scores, attention=Attention(*arrays))
 
 
 def make_labels(rows: list[tuple[bytes, int, int, float]]) -> SegmentLabels:

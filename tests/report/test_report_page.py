@@ -6,7 +6,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from report_world import HOSTILE, evaluate, make_labels, make_scores, make_world, train, write_run
+from report_world import (
+    HOSTILE,
+    evaluate,
+    make_labels,
+    make_scores,
+    make_world,
+    train,
+    with_attention,
+    write_run,
+)
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import RunError, SettingsError
@@ -20,6 +29,7 @@ from whenabouts.report.precision_recall import precision_recall
 from whenabouts.report.ranking import best_first, random_order_ap
 from whenabouts.report.run_sections import duration
 from whenabouts.report.timelines import build_timeline, choose_videos
+from whenabouts.report.timelines_section import timelines_section
 
 VOID = {"meta", "br", "input"}
 SETTINGS = ReportSettings(num_timelines=3)
@@ -186,6 +196,21 @@ def test_every_figure_is_an_image_with_an_alternative_text(page):
     svgs = [a for name, a in page.tags if name == "svg"]
     assert len(svgs) == 1 + 3 + 1 + 3  # training, classes, curves, timelines
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in svgs)
+
+
+@pytest.mark.parametrize("weighs", [True, False])
+def test_attention_is_shown_and_told_where_it_was_kept(inputs, text, weighs):
+    scores = inputs.scores
+    rng = np.random.default_rng(4)
+    frames = rng.random((len(scores.segments), 5)) if weighs else np.ones((len(scores.segments), 5))
+    shown = with_attention(scores, frames, rng.random(len(scores.segments)))
+    page = timelines_section(dataclasses.replace(inputs, scores=shown), SETTINGS)
+    assert page.count(">attention of frames, up to ") == SETTINGS.num_timelines
+    assert page.count(">attention of segments, up to ") == SETTINGS.num_timelines
+    assert page.count("Attention is class-agnostic: one value for all topics.") == 1
+    assert page.count('aria-label="Scores and attention over') == SETTINGS.num_timelines
+    assert ("This model does not weigh frames." in page) == (not weighs)
+    assert "ttention" not in text
 
 
 def test_equal_inputs_give_equal_bytes_and_the_file_is_written_whole(inputs, text, tmp_path):

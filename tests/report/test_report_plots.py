@@ -4,8 +4,17 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from report_world import HOSTILE, evaluate, make_labels, make_scores, train, write_run
+from report_world import (
+    HOSTILE,
+    evaluate,
+    make_labels,
+    make_scores,
+    train,
+    with_attention,
+    write_run,
+)
 
 from whenabouts.report import style
 from whenabouts.report.plot_classes import draw_ap_against, draw_extremes, draw_sorted_ap
@@ -100,6 +109,73 @@ def test_the_time_axis_ends_with_the_video():
     axes = draw_timeline(timeline(starts=[0, 5, 20])).axes[0]
     assert axes.get_xlim() == (0, 25)
     assert axes.get_xlabel() == "time (s)"
+
+
+def attended(segments=(0.5, 0.25, 0.125)):
+    """Three segments of five frames, of which the last has two."""
+    frames = np.linspace(0.1, 0.8, 15).reshape(3, 5)
+    frames[2, 2:] = np.nan
+    scores = with_attention(make_scores([[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]]), frames, segments)
+    return build_timeline(make_labels([]), scores, Choice(0, 1.0, "x"))
+
+
+def outline(axes):
+    """Height of the filled lane in the middle of each second."""
+    (area,) = axes.collections
+    x, y = area.get_paths()[0].vertices.T
+    top = (x[1:] == x[:-1]).nonzero()[0]
+    edges = sorted({*x[top].tolist(), x.min(), x.max()})
+    return {
+        second: max(y[i] for i in range(len(x) - 1) if x[i] <= second <= x[i + 1])
+        for second in np.arange(edges[0], edges[-1]) + 0.5
+    }
+
+
+def test_lanes_show_a_column_a_segment_and_a_column_a_frame():
+    scores, segments, frames = draw_timeline(attended()).axes
+    heights = outline(segments)
+    assert [heights[k + 0.5] for k in (0, 4, 5, 9, 10, 14)] == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    heights = outline(frames)
+    expected = np.linspace(0.1, 0.8, 15)[:12]
+    np.testing.assert_allclose([heights[k + 0.5] for k in range(12)], expected, atol=1e-3)
+    assert max(heights) < 12, "the last segment has two frames"
+    assert segments.get_ylim() == (0, 0.5)
+    assert frames.get_ylim() == pytest.approx((0, expected.max()), abs=1e-3)
+    assert scores.get_xlim() == segments.get_xlim() == frames.get_xlim() == (0, 15)
+    assert [axes.get_xlabel() for axes in (scores, segments, frames)] == ["", "", "time (s)"]
+
+
+def test_lanes_stand_below_the_scores_and_make_the_figure_higher():
+    plain, figure = draw_timeline(timeline()), draw_timeline(attended())
+    higher = figure.get_figheight() / plain.get_figheight()
+    whole, *rest = [axes.get_position() for axes in figure.axes]
+    before = plain.axes[0].get_position()
+    assert len(rest) == 2
+    assert whole.height * higher == pytest.approx(before.height)
+    for above, below in zip([whole, *rest], rest):
+        assert below.y1 < above.y0
+        assert (below.x0, below.x1) == (before.x0, before.x1)
+    assert rest[-1].y0 * higher == pytest.approx(before.y0)
+
+
+def test_lanes_are_named_with_their_highest_value_in_no_topics_colour():
+    figure = draw_timeline(attended())
+    colours = {to_hex(axes.collections[0].get_facecolor()[0]) for axes in figure.axes[1:]}
+    assert colours == {style.BASELINE}
+    svg = inline_svg(figure, "k", "alt")
+    names = {text for text in texts(svg) if text.startswith("attention")}
+    assert names == {"attention of segments, up to 0.5", "attention of frames, up to 0.65"}
+    assert not set(re.findall(r"#[0-9a-f]{6}", svg))
+    assert not [text for text in texts(inline_svg(draw_timeline(timeline()), "k", "alt"))
+                if text.startswith("attention")]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_lane_without_attention_is_empty(value):
+    """Also where a damaged file holds no numbers."""
+    figure = draw_timeline(attended(segments=[value] * 3))
+    assert figure.axes[1].get_ylim() == (0, 1)
+    assert "up to 0" in inline_svg(figure, "k", "alt")
 
 
 def test_topics_are_named_as_they_are():

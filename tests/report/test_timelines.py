@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from report_world import make_labels, make_scores, make_world
+from report_world import make_labels, make_scores, make_world, with_attention
 from sklearn.metrics import average_precision_score
 
 from whenabouts.report.rated import rated_pairs
@@ -164,6 +164,35 @@ def test_rated_topics_beyond_the_colours_are_counted():
     assert (len(timeline.lines), timeline.num_rated_hidden) == (7, 2)
     few = make_labels([(b"vid0", 0, 10, 1.0)])
     assert build_timeline(few, make_scores([[0.5] * 9]), Choice(0, 1.0, "x")).num_rated_hidden == 0
+
+
+def test_lanes_are_the_attention_of_the_video_in_order_of_time():
+    """Segments of 6 s of 3 frames each; the middle one lacks a frame, the last one two."""
+    scores = make_scores(
+        [[0.5]] * 4, [6, 0, 0, 12], videos=[1, 1, 0, 1], video_ids=[b"other", b"mine"]
+    )
+    frames = [[4, 5, np.nan], [1, 2, 3], [9, 9, 9], [7, np.nan, np.nan]]
+    scores = with_attention(scores, np.array(frames) / 10, [0.5, 0.25, 0.75, 1])
+    timeline = build_timeline(NONE, scores, Choice(1, np.nan, "x"), segment_s=6)
+    segments, of_frames = timeline.lanes
+    assert (segments.name, of_frames.name) == ("segments", "frames")
+    assert segments.values.tolist() == [0.25, 0.5, 1]
+    assert segments.starts_s.tolist() == timeline.starts_s.tolist() == [0, 6, 12]
+    assert segments.ends_s.tolist() == timeline.ends_s.tolist() == [6, 12, 18]
+    np.testing.assert_allclose(of_frames.values, [0.1, 0.2, 0.3, 0.4, 0.5, 0.7], atol=1e-3)
+    assert of_frames.starts_s.tolist() == [0, 2, 4, 6, 8, 12]
+    assert of_frames.ends_s.tolist() == [2, 4, 6, 8, 10, 14]
+
+
+def test_frames_of_less_than_a_second():
+    scores = with_attention(make_scores([[0.5], [0.5]]), np.ones((2, 10)), [1, 1])
+    frames = build_timeline(NONE, scores, Choice(0, np.nan, "x")).lanes[1]
+    assert frames.starts_s.tolist() == (np.arange(20) / 2).tolist()
+    assert frames.ends_s[-1] == 10
+
+
+def test_without_attention_there_are_no_lanes():
+    assert build_timeline(NONE, make_scores([[0.5]]), Choice(0, np.nan, "x")).lanes == ()
 
 
 def test_label_names():

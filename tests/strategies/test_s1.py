@@ -25,7 +25,7 @@ from whenabouts.metrics.segment_map import evaluate_scores
 from whenabouts.models.table import FAMILIES, build_model
 from whenabouts.strategies import setup as shared_part
 from whenabouts.strategies.s1 import S1, train_s1
-from whenabouts.strategies.setup import Setup, segment_loss, watched_map
+from whenabouts.strategies.setup import Negatives, Setup, segment_loss, watched_map
 from whenabouts.train.checkpoint import Position, load_weights
 from whenabouts.train.distributed import Team
 from whenabouts.train.log import MetricsLog
@@ -131,7 +131,7 @@ def test_the_log_of_both_phases(corpus: Corpus, finished: tuple[Path, Position])
     looks = [line for line in log_lines(run) if line["kind"] == "evaluate"]
     assert {line["phase"] for line in looks} == {"v1"}
     assert tuple(line["mean_ap"] for line in looks) == found.history
-    assert max(found.history) == found.best_mean_ap
+    assert max(found.history) == found.best
     last = {line["phase"]: line for line in log_lines(run) if line["kind"] == "train"}
     num_v1, num_both = len(rated(corpus, "v1")), len(rated(corpus, "v1", "v2"))
     assert num_both > 1.5 * num_v1
@@ -187,7 +187,7 @@ def test_it_overfits_8_planted_videos(family: str, tmp_path: Path) -> None:
 def test_it_generalises(family: str, corpus: Corpus, tmp_path: Path) -> None:
     """Rated pairs in random order give about 0.5."""
     found = train(corpus, tmp_path / "run", replace(LOOP, max_steps=60), family=family)
-    assert found.best_mean_ap > 0.7
+    assert found.best > 0.7
 
 
 # ---- the same again ------------------------------------------------------------------------------
@@ -247,12 +247,13 @@ def test_the_loss_by_its_two_definitions(family: str, corpus: Corpus) -> None:
     pairs = batch.pair_segment, batch.pair_class
     rates = batch.pair_label, batch.pair_weight
     torch.testing.assert_close(
-        segment_loss(model, batch, 0.0), rated_bce(*rates, logits[pairs], 30)
+        segment_loss(model, batch, Negatives()), rated_bce(*rates, logits[pairs], 30)
     )
     torch.testing.assert_close(
-        segment_loss(model, batch, 0.5), rated_bce_with_unrated(*rates, logits, *pairs, 0.5, 30)
+        segment_loss(model, batch, Negatives(0.5)),
+        rated_bce_with_unrated(*rates, logits, *pairs, 0.5, 30),
     )
-    assert segment_loss(model, batch, 0.5) > segment_loss(model, batch, 0.0)
+    assert segment_loss(model, batch, Negatives(0.5)) > segment_loss(model, batch, Negatives())
 
 
 @pytest.mark.parametrize("family", LOGISTIC)
@@ -260,14 +261,14 @@ def test_classes_that_are_not_rated_get_exactly_no_gradient(family: str, corpus:
     segments = rated(corpus, "v1")
     batch = segments.batch(np.arange(1))
     model = build(corpus, family)
-    segment_loss(model, batch, 0.0).backward()
+    segment_loss(model, batch, Negatives()).backward()
     is_rated = torch.zeros(len(corpus.classes), dtype=torch.bool)
     is_rated[batch.pair_class] = True
     assert 0 < is_rated.sum() < len(corpus.classes)
     for parameter in model.parameters():
         assert (parameter.grad[~is_rated] == 0).all()
         assert (parameter.grad[is_rated] != 0).any()
-    segment_loss(model, batch, 0.1).backward()
+    segment_loss(model, batch, Negatives(0.1)).backward()
     assert (model.linear.bias.grad != 0).all()
 
 
@@ -276,14 +277,16 @@ def test_unrated_weight_reaches_the_training(corpus: Corpus, tmp_path: Path) -> 
     means = []
     for weight in (0.0, 1.0):
         run = tmp_path / str(weight)
-        train(corpus, run, replace(LOOP, max_steps=40), S1(unrated_weight=weight))
+        train(corpus, run, replace(LOOP, max_steps=40), S1(negatives=Negatives(unrated=weight)))
         means.append(weights(corpus, run / "v1.safetensors")["linear.bias"].mean())
     assert means[1] < means[0] - 0.1
 
 
 def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"unrated_weight: the value is -0.1.*at least 0"):
-        S1(unrated_weight=-0.1)
+    with pytest.raises(SettingsError, match=r"unrated: the value is -0.1.*at least 0"):
+        Negatives(unrated=-0.1)
+    with pytest.raises(SettingsError, match=r"outside: the value is -0.1.*at least 0"):
+        Negatives(outside=-0.1)
 
 
 # ---- what is watched -----------------------------------------------------------------------------
@@ -340,7 +343,7 @@ def test_v2_without_a_positive_is_refused(corpus: Corpus, tmp_path: Path) -> Non
     keep = ~in_v2
     keep[one] = True
     enough = take_out_ratings(corpus, keep)
-    assert train(enough, tmp_path / "other", replace(LOOP, max_steps=1)).best_mean_ap == 1.0
+    assert train(enough, tmp_path / "other", replace(LOOP, max_steps=1)).best == 1.0
 
 
 @pytest.mark.parametrize("split", ["v1", "v2"])

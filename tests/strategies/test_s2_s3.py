@@ -17,8 +17,8 @@ from whenabouts.feed.videos import Videos
 from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.strategies.s2 import S2, Pretrain, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
-from whenabouts.strategies.setup import Setup, build_seeded
-from whenabouts.strategies.videos import both_losses
+from whenabouts.strategies.setup import Setup, build_seeded, video_rows
+from whenabouts.strategies.videos import Terms, both_losses
 from whenabouts.train.checkpoint import Position, load_weights
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for
@@ -136,8 +136,10 @@ def test_both_losses_by_hand(corpus: Corpus) -> None:
         logits, batch.pair_label, reduction="sum"
     )
     expected = total + weight * float(segments.detach()) / batch.num_rated
-    assert float(both_losses(model, batch, weight).detach()) == pytest.approx(expected, rel=1e-4)
-    without = float(both_losses(model, batch, 0.0).detach())
+    assert float(
+        both_losses(model, batch, Terms(weight), video_rows(corpus, ALONE.device)).detach()
+    ) == pytest.approx(expected, rel=1e-4)
+    without = float(both_losses(model, batch, Terms(), video_rows(corpus, ALONE.device)).detach())
     assert without == pytest.approx(total, rel=1e-4)
 
 
@@ -145,7 +147,7 @@ def test_unrated_pairs_have_no_gradient(corpus: Corpus) -> None:
     """Classes that no segment of the batch is rated for: their rows of the segment head."""
     model, videos = batch_and_model(corpus)
     batch = replace(videos.batch(0), pair_class=videos.batch(0).pair_class * 0)
-    both_losses(model, batch, 1.0).backward()
+    both_losses(model, batch, Terms(1.0), video_rows(corpus, ALONE.device)).backward()
     gradient = model.segment_head.get_parameter("linear.weight").grad
     assert gradient is not None
     assert gradient[0].abs().sum() > 0

@@ -273,6 +273,6 @@ def test_position_takes_in_evaluations() -> None:
         position.step = step
         answers.append((position.note(mean_ap), position.evaluations_since_best))
     assert answers == [(True, 0), (True, 0), (False, 1), (False, 2), (True, 0)]
-    assert (position.best_step, position.best_mean_ap) == (50, 0.5)
+    assert (position.best_step, position.best) == (50, 0.5)
     assert position.history == (0.0, 0.4, 0.4, 0.3, 0.5)
     assert not position.is_done

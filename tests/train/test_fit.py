@@ -25,8 +25,9 @@ from toy_work import (
     toy_model,
 )
 from whenabouts.train.checkpoint import load_checkpoint, load_weights
-from whenabouts.train.fit import InterruptedRunError, build_optimiser, stop_on_signal
+from whenabouts.train.fit import InterruptedRunError, build_optimiser, reduced_precision
 from whenabouts.train.settings import Loop, Optimiser
+from whenabouts.train.stop import stop_on_signal
 
 CALM = Loop(batch_size=BATCH, max_steps=12, evaluate_every=2, patience=100, checkpoint_every_s=1e9)
 NO_DROPOUT = 0.0
@@ -124,7 +125,7 @@ def test_the_plateau_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     values = [0.1, 0.3, 0.3, 0.2, 0.1, 0.9]
     toy = Toy(tmp_path, replace(CALM, max_steps=100, patience=3), evaluate=scripted(values))
     position = toy.fit(monkeypatch)
-    assert (position.step, position.best_step, position.best_mean_ap) == (10, 4, 0.3)
+    assert (position.step, position.best_step, position.best) == (10, 4, 0.3)
     assert position.history == (0.1, 0.3, 0.3, 0.2, 0.1)
     assert position.is_done
     looks = [line for line in log_lines(tmp_path) if line["kind"] == "evaluate"]
@@ -329,3 +330,68 @@ def test_nothing_piles_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     loop = replace(CALM, max_steps=101, checkpoint_every_s=7)
     Toy(tmp_path, loop, hook=count).fit(monkeypatch)
     assert alive[100] == alive[20]
+
+
+# ---- how a step is computed ----------------------------------------------------------------------
+
+
+def test_weight_decay_is_of_matrices_alone() -> None:
+    """Biases, and scales and shifts of norms, keep their size."""
+    optimiser = build_optimiser(toy_model(), Optimiser(weight_decay=0.5))
+    dims = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in optimiser.param_groups}
+    assert dims == {0.5: {2}, 0.0: {1}}
+    assert sum(len(g["params"]) for g in optimiser.param_groups) == len(
+        list(toy_model().parameters())
+    )
+
+
+def test_frozen_parameters_are_not_the_optimisers() -> None:
+    model = toy_model()
+    model[1].requires_grad_(False)
+    model[4].bias.requires_grad_(False)
+    optimiser = build_optimiser(model, Optimiser())
+    held = {id(p) for g in optimiser.param_groups for p in g["params"]}
+    assert held == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "expected"),
+    [
+        ("auto", "cpu", False),
+        ("auto", "cuda", True),
+        ("float32", "cuda", False),
+        ("bfloat16", "cpu", True),
+    ],
+)
+def test_which_products_are_rounded(precision: str, device: str, expected: bool) -> None:
+    assert reduced_precision(Loop(precision=precision), torch.device(device)) == expected
+
+
+def test_looks_are_in_full_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = []
+    toy = Toy(tmp_path, replace(CALM, max_steps=2, precision="bfloat16"))
+
+    def watch(module: nn.Module, inputs: object, output: Tensor) -> None:
+        kinds.append((module.training, output.dtype))
+
+    toy.model[0].register_forward_hook(watch)
+    toy.fit(monkeypatch)
+    assert kinds == [(True, torch.bfloat16)] * 2 + [(False, torch.float32)]
+
+
+def test_the_loss_is_compiled_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile gets the loss, for shapes that change, and what it returns is used."""
+    seen = []
+
+    def stand_in(loss: object, **settings: object) -> object:
+        def compiled(*arguments: object) -> object:
+            seen.append(settings)
+            return loss(*arguments)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    Toy(tmp_path / "as-is", replace(CALM, max_steps=2)).fit(monkeypatch)
+    assert seen == []
+    Toy(tmp_path / "compiled", replace(CALM, max_steps=2, compile=True)).fit(monkeypatch)
+    assert seen == [{"dynamic": True}] * 2

@@ -19,6 +19,8 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import FeatureList
 from whenabouts.models.table import build_model
 from whenabouts.recipes.logistic import f_logi, s_logi
+from whenabouts.strategies.s1 import S1
+from whenabouts.strategies.setup import Negatives
 from whenabouts.train.checkpoint import save_weights
 from whenabouts.train.run import Run, create_run, open_run
 
@@ -89,8 +91,8 @@ def test_a_run_moved_elsewhere_with_its_corpus_is_resumed(path: Path, corpus: Co
             "recipe.optimiser.learning_rate is 0.5, and was 0.01",
         ),
         (
-            replace(s_logi(), strategy=replace(s_logi().strategy, unrated_weight=1.0)),
-            "recipe.strategy.unrated_weight is 1.0, and was 0.0",
+            replace(s_logi(), strategy=S1(negatives=Negatives(unrated=1.0))),
+            "recipe.strategy.negatives.unrated is 1.0, and was 0.0",
         ),
     ],
 )

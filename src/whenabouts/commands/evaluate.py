@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from whenabouts.commands.arguments import chosen_splits, give, parse, refuse_other_videos
 from whenabouts.core.atomic import write_json
-from whenabouts.core.errors import UsageError
+from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.labels import SegmentLabels, read_labels
 from whenabouts.core.progress import say
+from whenabouts.core.ranking import refuse_repeated_segments
 from whenabouts.core.scores import Scores, open_scores
+from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.metrics.segment_map import (
     K,
@@ -28,13 +31,14 @@ from whenabouts.metrics.video import (
     VideoEvaluation,
     evaluate_videos,
     video_scores_from_segments,
+    write_video_class_csv,
 )
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """mAP@K of Scores or of a submission file against rated segments; and, from Scores, GAP@20,
-    mAP and Hit@1 of the videos against their labels.
+    mAP and Hit@1 of the videos against their labels. Scores of whole videos have the latter alone.
 
     Example: whenabouts evaluate scores corpus.index --splits v2 --out numbers
              whenabouts evaluate submission.csv --truth labels.csv
@@ -65,22 +69,54 @@ class Evaluated:
         videos = {"videos": self.videos.to_dict()} if self.videos else {}
         return {"segments": self.segments.to_dict(), **videos}
 
+    def lines(self) -> list[str]:
+        return [_segment_line(self.segments), *([_video_line(self.videos)] if self.videos else [])]
+
+    def write_classes(self, path: Path) -> None:
+        write_class_csv(path, self.segments)
+
+
+@dataclass(frozen=True)
+class EvaluatedVideos:
+    """What Scores of whole videos have."""
+
+    videos: VideoEvaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"videos": self.videos.to_dict()}
+
+    def lines(self) -> list[str]:
+        return [_video_line(self.videos)]
+
+    def write_classes(self, path: Path) -> None:
+        write_video_class_csv(path, self.videos)
+
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, "evaluate", arguments)
-    corpus = open_corpus(args.index) if args.index else None
-    truth = load_truth(args.truth, corpus, args.splits)
     if args.k < 1:
         raise UsageError(f"--k is {args.k}", rule="at least one entry a class must count")
-    if args.target.is_dir():
-        scores = open_scores(args.target)
-        result = evaluate_all(scores, truth, corpus, args.splits, args.k)
-    else:
-        classes = corpus.classes if corpus else None
-        result = Evaluated(evaluate_submission(truth, args.target, args.k, classes), None)
+    corpus = open_corpus(args.index) if args.index else None
+    result = _evaluate(args, corpus)
     if args.out:
-        write_evaluation(args.out, result)
-    give(result.to_dict(), lines(result), as_json=args.json)
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_json(args.out / "evaluation.json", result.to_dict())
+        result.write_classes(args.out / "classes.csv")
+    give(result.to_dict(), result.lines(), as_json=args.json)
+
+
+def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVideos:
+    scores = open_scores(args.target) if args.target.is_dir() else None
+    if scores is not None and scores.segments.has_whole_videos:
+        if args.truth is not None:
+            fact = "--truth holds rated segments, and these Scores are of whole videos"
+            raise UsageError(fact, where=args.target, remedy="pass INDEX alone")
+        return EvaluatedVideos(evaluate_whole_videos(scores, corpus, args.splits))
+    truth = load_truth(args.truth, corpus, args.splits)
+    if scores is not None:
+        return evaluate_all(scores, truth, corpus, args.splits, args.k)
+    classes = corpus.classes if corpus else None
+    return Evaluated(evaluate_submission(truth, args.target, args.k, classes), None)
 
 
 def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) -> SegmentLabels:
@@ -102,12 +138,62 @@ def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) 
 def evaluate_all(
     scores: Scores, truth: SegmentLabels, corpus: Corpus | None, splits: Sequence[str], k: int = K
 ) -> Evaluated:
-    """Segments and videos in one go."""
+    """Segments and videos in one go. Raises ScoresError on Scores of whole videos."""
+    if scores.segments.has_whole_videos:
+        raise ScoresError(
+            "these are Scores of whole videos",
+            where=scores.path,
+            rule="rated segments are met by scores of segments",
+            remedy="'whenabouts evaluate SCORES INDEX' compares them with the labels of the videos",
+        )
     if corpus is not None:
         refuse_other_videos(scores, corpus)
     _warn_of_leak(scores, splits)
     segments = evaluate_scores(truth, scores.segments, scores.classes, scores.values, k)
     return Evaluated(segments, _evaluate_videos(scores, corpus, splits) if corpus else None)
+
+
+def evaluate_whole_videos(
+    scores: Scores, corpus: Corpus | None, splits: Sequence[str]
+) -> VideoEvaluation:
+    """Scores with a row a video against the labels of the videos of the splits."""
+    if corpus is None:
+        raise UsageError(
+            "no labels given", where=scores.path, remedy="pass INDEX: it holds those of the videos"
+        )
+    _refuse_misfit_of_videos(scores)
+    refuse_other_videos(scores, corpus)
+    _warn_of_leak(scores, splits)
+    rows = corpus.rows_of(scores.segments.video_ids)[scores.segments.video]
+    wanted = _are_labelled(rows, corpus, splits)
+    if not wanted.any():
+        raise UsageError(
+            f"no scored video in splits {', '.join(splits)} has labels",
+            where=corpus.path,
+            remedy="choose other --splits",
+        )
+    labels = corpus.labels.take(rows[wanted])
+    values = scores.values if wanted.all() else scores.values[wanted]
+    return evaluate_videos(labels.values, labels.offsets, scores.classes, values)
+
+
+def _refuse_misfit_of_videos(scores: Scores) -> None:
+    is_segment = scores.segments.starts_s != WHOLE_VIDEO
+    if is_segment.any():
+        raise ScoresError(
+            f"row {int(is_segment.argmax())} is a segment, and others are whole videos",
+            where=scores.path,
+            rule="Scores are of segments or of videos",
+        )
+    refuse_repeated_segments(scores.segments)
+
+
+def _are_labelled(
+    rows: NDArray[np.int64], corpus: Corpus, splits: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which rows of the corpus (-1: not in it) are videos of the splits and have labels."""
+    wanted = np.isin(rows, corpus.rows(chosen_splits(splits)))
+    return wanted & (np.diff(corpus.labels.offsets)[rows] > 0)
 
 
 def _warn_of_leak(scores: Scores, splits: Sequence[str]) -> None:
@@ -121,8 +207,7 @@ def _evaluate_videos(
 ) -> VideoEvaluation | None:
     """Metrics of the scored videos of the splits that have labels; None if there are none."""
     rows = corpus.rows_of(scores.segments.video_ids)
-    wanted = np.isin(rows, corpus.rows(chosen_splits(splits)))
-    wanted &= np.diff(corpus.labels.offsets)[rows] > 0
+    wanted = _are_labelled(rows, corpus, splits)
     if not wanted.any():
         return None
     labels = corpus.labels.take(rows[wanted])
@@ -130,24 +215,18 @@ def _evaluate_videos(
     return evaluate_videos(labels.values, labels.offsets, scores.classes, values)
 
 
-def write_evaluation(folder: Path, result: Evaluated) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "evaluation.json", result.to_dict())
-    write_class_csv(folder / "classes.csv", result.segments)
-
-
-def lines(result: Evaluated) -> list[str]:
-    told = result.segments.to_dict()
+def _segment_line(evaluation: SegmentEvaluation) -> str:
+    told = evaluation.to_dict()
     mean_ap = told["mean_ap"]
     head = "no rated positives" if mean_ap is None else f"{mean_ap:.4f}"
-    out = [
+    return (
         f"mAP@{told['k']}: {head} over {told['num_classes']:,} classes, "
         f"{told['num_rated']:,} rated pairs ({told['num_positives']:,} positive)"
-    ]
-    if result.videos:
-        v = result.videos
-        out.append(
-            f"videos: GAP@{v.top_n} {v.gap:.4f}, mAP {v.mean_ap:.4f}, Hit@1 {v.hit_at_one:.4f}, "
-            f"PERR {v.perr:.4f} over {v.num_videos:,} videos"
-        )
-    return out
+    )
+
+
+def _video_line(v: VideoEvaluation) -> str:
+    return (
+        f"videos: GAP@{v.top_n} {v.gap:.4f}, mAP {v.mean_ap:.4f}, Hit@1 {v.hit_at_one:.4f}, "
+        f"PERR {v.perr:.4f} over {v.num_videos:,} videos"
+    )

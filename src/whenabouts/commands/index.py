@@ -54,7 +54,8 @@ class Index:
     vocabulary: Path | None = None
     """vocabulary.csv: the names of the topics."""
     dataset: str = "auto"
-    """yt8m, audioset, a .json file of data set settings, or auto: what fits the first record."""
+    """yt8m, yt8m-video, audioset, a .json file of data set settings, or auto: what fits the first
+    record."""
     processes: int = default_processes()
     """Processes that read shards."""
     strict: bool = False

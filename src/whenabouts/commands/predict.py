@@ -21,7 +21,7 @@ from whenabouts.train.run import open_run
 
 @dataclass(frozen=True)
 class Predict:
-    """Score every segment of a corpus with a run; writes Scores (a folder).
+    """Score every segment of a corpus with a run (a video classifier: every video); writes Scores.
 
     An interrupted call goes on where it was.
 
@@ -38,6 +38,9 @@ class Predict:
     """Which splits of the corpus; all of them if not said."""
     dtype: Literal["float32", "float16"] = "float32"
     """float16 halves the file; scores near 1 then tie (steps of 0.0005)."""
+    attention: bool = False
+    """Keep the attention on frames and segments too, for the report: of all models but s-logi and
+    f-logi, which have none. fcfc does not weigh frames: of these it keeps 1 throughout."""
     chunk_size: int = 512
     """Segments computed at once, which is what memory depends on; a GPU may want more."""
     device: str = "auto"
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
             where=args.index,
             remedy="choose other --splits",
         )
-    settings = PredictSettings(args.chunk_size, args.dtype)
+    settings = PredictSettings(args.chunk_size, args.dtype, args.attention)
     with join_team(args.device) as team:
         began_s = monotonic()
         made_by = {"splits": list(args.splits)}
@@ -65,12 +68,14 @@ def main(arguments: Sequence[str]) -> None:
             time_s = monotonic() - began_s
             result = {
                 "scores": str(args.out),
-                "segments": count,
+                "segments": 0 if run.scores_videos else count,
                 "videos": len(rows),
                 "time_s": time_s,
             }
+            segments = "" if run.scores_videos else f"{count:,} segments of "
+            classes = run.video_classes if run.scores_videos else run.classes
             line = (
-                f"{args.out}: {count:,} segments of {len(rows):,} videos x {len(run.classes):,} "
-                f"classes in {time_s:.1f} s"
+                f"{args.out}: {segments}{len(rows):,} videos x {len(classes):,} "
+                f"classes{', with attention,' * args.attention} in {time_s:.1f} s"
             )
             give(result, [line], as_json=args.json)

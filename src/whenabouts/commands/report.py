@@ -23,6 +23,8 @@ from whenabouts.report.page import write_report
 class Report:
     """Write one self-contained HTML page: curves, AP a class, precision-recall, timelines.
 
+    Timelines show attention too where the Scores hold it (predict --attention).
+
     Example: whenabouts report scores corpus.index --run runs/s-logi -o report.html
     """
 

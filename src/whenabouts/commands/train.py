@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from whenabouts.commands.arguments import give, parse
+from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.models.hierarchical import SCALES, Scale
@@ -20,8 +21,11 @@ from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.setup import Setup
 from whenabouts.strategies.table import train_strategy
 from whenabouts.train.distributed import Team, join_team
+from whenabouts.train.fit import MEASURES, Folder, Measure
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for, create_run
+
+KEYS: dict[Measure, str] = {"mean_ap": "best_v2_map", "gap": "best_v2_gap"}  # in run.json
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Train:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The run's folder."""
     scale: Scale | None = None
-    """Size of an attention model: tiny, small or paper; its own if not said."""
+    """Size of an attention or video model: tiny, small or paper; paper if not said."""
     final: bool = False
     """Then train anew on V1 + V2, with twice the iterations of the best step."""
     resume: bool = False
@@ -58,11 +62,14 @@ def main(arguments: Sequence[str]) -> None:
     name, rest = _recipe_name(arguments)
     default = Train(recipe_named(name, _scale(rest)), tyro.MISSING, tyro.MISSING)
     args = parse(Train, f"train {name}", rest, default)
+    keep_freed_memory()
     with join_team(args.device) as team:
         result = train(args, name, team)
         if team.is_main:
-            best, step = result["best_v2_map"], result["best_step"]
-            line = f"{args.out}: V2 mAP {best:.4f} at step {step}, {result['time_s']:.0f} s"
+            measure = next(m for m in MEASURES if KEYS[m] in result)
+            best, step = result[KEYS[measure]], result["best_step"]
+            name = MEASURES[measure]
+            line = f"{args.out}: V2 {name} {best:.4f} at step {step}, {result['time_s']:.0f} s"
             give(result, [line], as_json=args.json)
 
 
@@ -70,7 +77,7 @@ def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     listing = "\n".join(
-        f"  {n:<10} {(f.__doc__ or '').splitlines()[0]}" for n, f in RECIPES.items()
+        f"  {n:<15} {(f.__doc__ or '').splitlines()[0]}" for n, f in RECIPES.items()
     )
     is_asked = "-h" in arguments or "--help" in arguments
     print(
@@ -99,7 +106,7 @@ def train(args: Train, name: str, team: Team) -> dict[str, object]:
         create_run(args.out, args.recipe, corpus, resume=args.resume)
     team.wait()
     recipe = args.recipe
-
+    is_final = args.final or Folder(args.out, "final").weights.exists()
     with closing(MetricsLog(args.out, tensorboard=args.tensorboard and team.is_main)) as log:
         setup = Setup(corpus, args.out, log, team, int(args.resident_gb * 1e9))
         found = train_strategy(
@@ -108,14 +115,14 @@ def train(args: Train, name: str, team: Team) -> dict[str, object]:
             recipe.optimiser,
             recipe.loop,
             setup,
-            final=args.final,
+            final=is_final,
         )
     result: dict[str, object] = {
         "recipe": name,
-        "best_v2_map": found.best_mean_ap,
+        KEYS[setup.ended["v1"].measure]: found.best,
         "best_step": found.best_step,
-        "trained_on": ["v1", "v2"] if args.final else ["v1"],
-        "time_s": found.elapsed_s,
+        "trained_on": list(setup.ended["final" if is_final else "v1"].trained_on),
+        "time_s": sum(ended.position.elapsed_s for ended in setup.ended.values()),
     }
     if team.is_main:
         write_json(args.out / "run.json", result)

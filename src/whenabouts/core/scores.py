@@ -5,13 +5,20 @@
     scores.npy         float32 or float16 [segments, classes], after the sigmoid; memory-mapped
     made-by.json       who made it: format version, run, corpus
 
+and, where attention was kept, two more, of the same rows:
+
+    frame-attention.npy     float16 [segments, T frames of a segment]; NaN where there is no frame
+    segment-attention.npy   float16 [segments]
+
+Both are class-agnostic and in [0, 1], as the model gave them: the attention of a frame among those
+of its segment, of a segment among those of its video. A file each, so that each has plain rows.
+
 Rows are in the corpus's order; ties in any ranking are broken by (video id, start), never by row.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,23 +31,39 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from whenabouts.core.array_file import ArrayFile
 from whenabouts.core.atomic import replace_dir, sync, write_json
 from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import ScoresError
 from whenabouts.core.segments import SegmentTable
 
 FORMAT = 1
+FILES = ("segments.parquet", "classes.csv", "scores.npy", "made-by.json")
+ATTENTION_FILES = ("frame-attention.npy", "segment-attention.npy")
+ATTENTION_TYPE = "float16"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """frames: [S, T], NaN where a segment has no such frame; segments: [S]. Mapped, not loaded."""
+
+    frames: NDArray[np.float16]
+    segments: NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """values: [S, C], mapped, not loaded; segments: its rows; classes: its columns."""
+    """values: [S, C], mapped, not loaded; segments: its rows; classes: its columns.
+
+    attention: None where it was not kept.
+    """
 
     path: Path
     segments: SegmentTable
     classes: ClassOrder
     values: NDArray[np.floating]
     made_by: dict[str, Any]
+    attention: Attention | None = None
 
 
 def open_scores(path: str | Path) -> Scores:
@@ -55,25 +78,55 @@ def open_scores(path: str | Path) -> Scores:
             remedy="make one with 'whenabouts predict'",
         )
     try:
-        values = npy_format.open_memmap(path / "scores.npy", mode="r")
         segments = _read_segments(path / "segments.parquet")
         made_by = json.loads((path / "made-by.json").read_text(encoding="utf-8"))
     except (ValueError, KeyError, pa.ArrowException) as error:
-        raise ScoresError(f"a file is damaged ({error})", where=path) from error
+        raise _damaged(path, error) from error
     classes = read_classes(path / "classes.csv")
-    if values.dtype not in (np.float16, np.float32):
-        raise ScoresError(
-            f"scores.npy is {values.dtype}", where=path, rule="scores are float32 or float16"
-        )
+    values = _open_array(path, "scores.npy", "scores", "float32", "float16")
     if values.shape != (len(segments), len(classes)):
         raise ScoresError(
             f"scores.npy is {values.shape}", where=path,
             rule=f"one row a segment and one column a class: {(len(segments), len(classes))}",
         )  # fmt: skip
-    return Scores(path, segments, classes, values, made_by)
+    return Scores(path, segments, classes, values, made_by, _open_attention(path, len(segments)))
 
 
-FILES = ("segments.parquet", "classes.csv", "scores.npy", "made-by.json")
+def _open_attention(path: Path, num_segments: int) -> Attention | None:
+    there = [name for name in ATTENTION_FILES if (path / name).is_file()]
+    if not there:
+        return None
+    if len(there) < len(ATTENTION_FILES):
+        raise ScoresError(
+            f"{there[0]} is alone", where=path,
+            rule=f"attention is {' and '.join(ATTENTION_FILES)}",
+            remedy="make both with 'whenabouts predict --attention', or remove it",
+        )  # fmt: skip
+    frames, segments = (_open_array(path, name, "attention", ATTENTION_TYPE) for name in there)
+    if frames.ndim != 2 or len(frames) != num_segments or not frames.shape[1]:
+        raise ScoresError(
+            f"{there[0]} is {frames.shape}", where=path,
+            rule=f"one row a segment and one column a frame of it: ({num_segments}, T)",
+        )  # fmt: skip
+    if segments.shape != (num_segments,):
+        fact = f"{there[1]} is {segments.shape}"
+        raise ScoresError(fact, where=path, rule=f"one value a segment: ({num_segments},)")
+    return Attention(frames, segments)
+
+
+def _open_array(path: Path, name: str, what: str, *types: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = npy_format.open_memmap(path / name, mode="r")
+    except ValueError as error:
+        raise _damaged(path, f"{name}: {error}") from error
+    if array.dtype not in types:
+        rule = f"{what} {'is' if len(types) == 1 else 'are'} {' or '.join(types)}"
+        raise ScoresError(f"{name} is {array.dtype}", where=path, rule=rule)
+    return array
+
+
+def _damaged(path: Path, error: object) -> ScoresError:
+    return ScoresError(f"a file is damaged ({error})", where=path)
 
 
 class ScoresWriter:
@@ -85,43 +138,49 @@ class ScoresWriter:
     """
 
     def __init__(
-        self, path: str | Path, segments: SegmentTable, classes: ClassOrder, dtype: str = "float32"
+        self,
+        path: str | Path,
+        segments: SegmentTable,
+        classes: ClassOrder,
+        dtype: str = "float32",
+        attention_frames: int | None = None,
     ) -> None:
+        """attention_frames: T, where attention is kept too."""
         self.path, self.segments, self.classes = Path(path), segments, classes
         _refuse_other_content(self.path)
         self.partial = partial_path(self.path)
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._dtype = np.dtype(dtype)
-        self._row_bytes = len(classes) * self._dtype.itemsize
-        # Not "w+b": another process may have begun to write.
-        self._file = os.fdopen(os.open(self.partial / "scores.npy", os.O_RDWR | os.O_CREAT), "r+b")
-        shape = (len(segments), len(classes))
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": shape}
-        npy_format.write_array_header_1_0(self._file, header)
-        self._first = self._file.tell()
-        self._claim(self._first + len(segments) * self._row_bytes)
-
-    def _claim(self, size: int) -> None:
-        """Take the disk space now: a full disk is an error here, not hours later."""
+        shapes: dict[str, tuple[tuple[int, ...], str]]
+        shapes = {"scores.npy": ((len(segments), len(classes)), dtype)}
+        if attention_frames is not None:
+            frames, of_segments = ATTENTION_FILES
+            shapes[frames] = (len(segments), attention_frames), ATTENTION_TYPE
+            shapes[of_segments] = (len(segments),), ATTENTION_TYPE
+        self._arrays: dict[str, ArrayFile] = {}
         try:
-            self._file.flush()
-            os.posix_fallocate(self._file.fileno(), 0, size)
+            for name, (shape, kind) in shapes.items():
+                self._arrays[name] = ArrayFile(self.partial / name, shape, kind)
+                self._arrays[name].claim()
         except OSError:
             self.discard()
             raise
-        self._file.truncate(size)
 
     def write(self, first_row: int, values: NDArray[np.floating]) -> None:
-        """Put `values` [n, C] at rows first_row.. of the array."""
-        assert values.shape[1] == len(self.classes)
-        assert first_row + len(values) <= len(self.segments)
-        self._file.seek(self._first + first_row * self._row_bytes)
-        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        """Put `values` [n, C] at rows first_row.. of the scores."""
+        self._arrays["scores.npy"].write(first_row, values)
+
+    def write_frame_attention(self, first_row: int, attention: NDArray[np.floating]) -> None:
+        """Put `attention` [n, T] at rows first_row..; NaN where there is no frame."""
+        self._arrays[ATTENTION_FILES[0]].write(first_row, attention)
+
+    def write_segment_attention(self, first_row: int, attention: NDArray[np.floating]) -> None:
+        """Put `attention` [n] at rows first_row.."""
+        self._arrays[ATTENTION_FILES[1]].write(first_row, attention)
 
     def flush(self) -> None:
         """The rows written so far are on the disk when this returns."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for array in self._arrays.values():
+            array.flush()
 
     def commit(self, made_by: dict[str, Any]) -> None:
         """All rows are written: complete the folder and give it its name."""
@@ -131,16 +190,18 @@ class ScoresWriter:
         write_classes(self.partial / "classes.csv", self.classes)
         write_json(self.partial / "made-by.json", {"format": FORMAT, **made_by})
         for extra in self.partial.iterdir():
-            if extra.name not in FILES:
+            if extra.name not in {*FILES, *self._arrays}:
                 extra.unlink()
         replace_dir(self.partial, self.path)
 
     def close(self) -> None:
-        self._file.close()
+        for array in self._arrays.values():
+            array.close()
 
     def discard(self) -> None:
-        with suppress(OSError):  # what waits to be written has no room on a full disk
-            self.close()
+        for array in self._arrays.values():
+            with suppress(OSError):  # what waits to be written has no room on a full disk
+                array.close()
         shutil.rmtree(self.partial, ignore_errors=True)
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.lookup import Lookup
+
+WHOLE_VIDEO = -1  # the start of a row that is no segment but a video as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,25 @@ class SegmentTable:
     """Which segment each row of a score array is.
 
     video_ids: bytes [V], unique; video: row into `video_ids` of each segment [S];
-    starts_s: start of each segment in seconds [S].
+    starts_s: start of each segment in seconds [S]; WHOLE_VIDEO where a row is a whole video.
     """
 
     video_ids: NDArray[np.bytes_]
     video: NDArray[np.int64]
     starts_s: NDArray[np.int64]
 
+    @classmethod
+    def of_videos(cls, video_ids: NDArray[np.bytes_]) -> Self:
+        """A row a video, as a video classifier scores them."""
+        return cls(video_ids, np.arange(len(video_ids)), np.full(len(video_ids), WHOLE_VIDEO))
+
     def __len__(self) -> int:
         return len(self.video)
+
+    @property
+    def has_whole_videos(self) -> bool:
+        """True where any row is a whole video."""
+        return bool((self.starts_s == WHOLE_VIDEO).any())
 
     @cached_property
     def tie_ranks(self) -> NDArray[np.uint32]:
@@ -82,9 +95,9 @@ class SegmentTable:
         """The row of each (video, start); -1 where the table does not have the segment."""
         video = self.videos_of(video_ids)
         rows = self._keys.places(_key(video, starts_s))
-        # A start of more than 32 bits would reach into the number of the video.
-        return np.where(starts_s < 1 << 32, rows, -1)
+        # Of other starts, the low 32 bits may be those of one that is there.
+        return np.where((starts_s >= WHOLE_VIDEO) & (starts_s < 1 << 31), rows, -1)
 
 
 def _key(video: NDArray[np.int64], starts_s: NDArray[np.integer]) -> NDArray[np.int64]:
-    return (video << 32) | starts_s.astype(np.int64)
+    return (video << 32) | (starts_s.astype(np.int64) & 0xFFFFFFFF)

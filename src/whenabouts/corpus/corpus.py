@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError
 from whenabouts.core.labels import SegmentLabels, segment_labels
-from whenabouts.core.segments import SegmentTable
+from whenabouts.core.segments import SegmentGrid, SegmentTable
 from whenabouts.core.settings import from_dict
 from whenabouts.corpus.dataset import DatasetSettings
 from whenabouts.corpus.splits import SPLITS, Split
-from whenabouts.records.examples import frames_of, parse_sequence_example
+from whenabouts.records.examples import frames_of, parse_example, parse_sequence_example
 
-FORMAT = 1
+FORMAT = 2  # what is written; in 1, lists had no type and all were bytes
+READABLE_FORMATS = (1, 2)
 SPARE_FILES = 256  # for all else that a program has open
 
 
@@ -97,9 +98,21 @@ class Corpus:
         nothing = np.zeros(0, np.int64)
         return SegmentTable(self.video_ids, nothing, nothing).videos_of(video_ids)
 
+    @property
+    def grid(self) -> SegmentGrid:
+        """The segment grid. Raises CorpusError where records hold whole videos only."""
+        if self.dataset.is_video_level:
+            raise CorpusError(
+                f"data set '{self.dataset.name}' has one vector a video, and so no segments",
+                where=self.path,
+                rule="segment models read frames",
+                remedy="index frame-level shards, or use a video classifier",
+            )
+        return self.dataset.grid
+
     def segments(self, rows: NDArray[np.int64]) -> SegmentTable:
         """Every segment of the given videos, the partial last ones too."""
-        video, starts_s = self.dataset.grid.starts(self.num_frames[rows])
+        video, starts_s = self.grid.starts(self.num_frames[rows])
         return SegmentTable(self.video_ids[rows], video, starts_s)
 
     def rated(self, rows: NDArray[np.int64]) -> SegmentLabels:
@@ -124,27 +137,31 @@ class Corpus:
     def buffers(self) -> ShardBuffers:
         return ShardBuffers(self.shard_paths)
 
-    def frames(self, row: int) -> list[NDArray[np.uint8]]:
-        """The frames of each feature list of a video: [num_frames, width] views, not copies."""
+    def frames(self, row: int) -> list[NDArray[Any]]:
+        """The frames of each feature list of a video: [num_frames, width] views, not copies.
+
+        uint8 or float32, as the data set says.
+        """
         buffer = self.buffers[int(self.shard[row])]
         return [self._view(buffer, row, k) for k in range(len(self.places))]
 
-    def _view(self, buffer: mmap, row: int, feature: int) -> NDArray[np.uint8]:
-        place, width = self.places[feature], self.dataset.features[feature].width
+    def _view(self, buffer: mmap, row: int, feature: int) -> NDArray[Any]:
+        place, listed = self.places[feature], self.dataset.features[feature]
         count, stride = int(place.num_frames[row]), int(place.stride[row])
         if count and not stride:
-            return self._irregular(buffer, row, feature)
-        offset = int(place.offset[row]) if count else 0
-        return np.ndarray((count, width), np.uint8, buffer, offset, (stride, 1))
+            return self._irregular(buffer, row, listed.keys)
+        offset, dtype = int(place.offset[row]) if count else 0, np.dtype(listed.dtype)
+        return np.ndarray((count, listed.width), dtype, buffer, offset, (stride, dtype.itemsize))
 
-    def _irregular(self, buffer: mmap, row: int, feature: int) -> NDArray[np.uint8]:
-        """A list whose frames are not evenly spaced: walked again, and copied."""
+    def _irregular(self, buffer: mmap, row: int, keys: Sequence[str]) -> NDArray[Any]:
+        """A list that is no strided array: walked again, and copied."""
         whole = np.frombuffer(buffer, np.uint8)
-        offset, length = int(self.record_offset[row]), int(self.record_length[row])
-        record = parse_sequence_example(whole, offset, length)
-        keys = self.dataset.features[feature].keys
-        key = next(k for k in keys if k in record.lists)
-        return frames_of(whole, record.lists[key])
+        span = int(self.record_offset[row]), int(self.record_length[row])
+        if self.dataset.is_video_level:
+            features = parse_example(whole, *span)
+            return np.asarray(next(features[k] for k in keys if k in features))[None]
+        lists = parse_sequence_example(whole, *span).lists
+        return frames_of(whole, next(lists[k] for k in keys if k in lists))
 
 
 class ShardBuffers:
@@ -208,9 +225,12 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
         fact = "not a Parquet file"
         raise CorpusError(fact, where=path, rule="an index is one", remedy=remedy) from error
     header = json.loads((table.schema.metadata or {}).get(b"whenabouts", b"{}"))
-    if header.get("format") != FORMAT:
-        fact = f"index format is {header.get('format')}"
-        raise CorpusError(fact, where=path, rule=f"it must be {FORMAT}", remedy=remedy)
+    if header.get("format") not in READABLE_FORMATS:
+        fact, known = (
+            f"index format is {header.get('format')}",
+            " or ".join(map(str, READABLE_FORMATS)),
+        )
+        raise CorpusError(fact, where=path, rule=f"it must be {known}", remedy=remedy)
     return header, table
 
 

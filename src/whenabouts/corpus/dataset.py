@@ -1,4 +1,8 @@
-"""What a data set's records look like: feature lists, their widths and ranges, the segment grid."""
+"""What a data set's records look like: feature lists, their widths and ranges, the segment grid.
+
+Features are bytes (uint8: frame-level records, a `SequenceExample` with a list of frames) or floats
+(float32: video-level records, an `Example` with one vector a video, as its only frame).
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from whenabouts.core.errors import SettingsError, suggest
 from whenabouts.core.segments import SegmentGrid
 from whenabouts.core.settings import from_dict
 
+FeatureType = Literal["uint8", "float32"]
+
 
 @dataclass(frozen=True)
 class FeatureList:
-    """One feature list: `width` bytes a frame under the key `name` (or one of `aliases`)."""
+    """One feature list: `width` values a frame under the key `name` (or one of `aliases`)."""
 
     name: str
     width: int
     aliases: tuple[str, ...] = ()
+    dtype: FeatureType = "uint8"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -31,7 +38,8 @@ class FeatureList:
 class DatasetSettings:
     """Settings of a data set; a frame's feature vector is its feature lists side by side.
 
-    low, high: the range that bytes 0..255 stand for. segment_s: length of a segment in seconds.
+    low, high: the range that bytes 0..255 stand for; floats are taken as they are. segment_s:
+    length of a segment in seconds.
     """
 
     name: str
@@ -47,7 +55,13 @@ class DatasetSettings:
             raise SettingsError(
                 "no feature list, or one of width 0",
                 where=f"data set '{self.name}'",
-                rule="a data set has feature lists of at least one byte a frame",
+                rule="a data set has feature lists of at least one value a frame",
+            )
+        if len({f.dtype for f in self.features}) > 1:
+            raise SettingsError(
+                f"feature lists of two types: {listing(self.features)}",
+                where=f"data set '{self.name}'",
+                rule="all are uint8 (frame-level records) or all are float32 (video-level records)",
             )
         if len({f.name for f in self.features}) < len(self.features):
             raise SettingsError("two feature lists of one name", where=f"data set '{self.name}'")
@@ -61,8 +75,17 @@ class DatasetSettings:
 
     @property
     def width(self) -> int:
-        """Features (bytes) of a frame, over all lists."""
+        """Values of a frame, over all lists."""
         return sum(f.width for f in self.features)
+
+    @property
+    def dtype(self) -> FeatureType:
+        return self.features[0].dtype
+
+    @property
+    def is_video_level(self) -> bool:
+        """True where a record holds one vector of floats for its whole video."""
+        return self.dtype == "float32"
 
     @property
     def grid(self) -> SegmentGrid:
@@ -72,6 +95,13 @@ class DatasetSettings:
 PRESETS = {
     "yt8m": DatasetSettings("yt8m", (FeatureList("rgb", 1024), FeatureList("audio", 128))),
     "audioset": DatasetSettings("audioset", (FeatureList("audio", 128, ("audio_embedding",)),)),
+    "yt8m-video": DatasetSettings(
+        "yt8m-video",
+        (
+            FeatureList("mean_rgb", 1024, dtype="float32"),
+            FeatureList("mean_audio", 128, dtype="float32"),
+        ),
+    ),
 }
 
 
@@ -98,22 +128,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def detect_preset(widths: dict[str, int], where: object) -> DatasetSettings:
-    """The preset that fits a record with feature lists of these names and widths."""
+def detect_preset(found: Iterable[FeatureList]) -> DatasetSettings | None:
+    """The first preset all of whose feature lists are among those of a record; None if none is."""
+    keys = {(f.name, f.width, f.dtype) for f in found}
     for preset in PRESETS.values():
-        if all(_has(feature, widths) for feature in preset.features):
+        if all(any((k, f.width, f.dtype) in keys for k in f.keys) for f in preset.features):
             return preset
-    raise SettingsError(
-        f"the first record has the feature lists {_listing(widths.items())}",
-        where=where,
-        rule=f"the presets are {', '.join(PRESETS)}",
-        remedy="describe the data set in a JSON file and pass it with --dataset FILE.json",
-    )
+    return None
 
 
-def _has(feature: FeatureList, widths: dict[str, int]) -> bool:
-    return any(widths.get(key) == feature.width for key in feature.keys)
+def listing(features: Iterable[FeatureList]) -> str:
+    """For people: each list by name, with its width and type."""
+    return ", ".join(f"{f.name} ({f.width} {TYPE_NAMES[f.dtype]})" for f in features) or "none"
 
 
-def _listing(pairs: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} ({width} bytes)" for name, width in pairs) or "none"
+TYPE_NAMES: dict[FeatureType, str] = {"uint8": "bytes", "float32": "floats"}

@@ -30,11 +30,11 @@ from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import FORMAT
-from whenabouts.corpus.dataset import DatasetSettings, detect_preset
-from whenabouts.corpus.entries import Entry, build_entry
+from whenabouts.corpus.dataset import DatasetSettings
+from whenabouts.corpus.detect import detect_dataset
+from whenabouts.corpus.entries import Entry, read_entry
 from whenabouts.corpus.ratings import Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
-from whenabouts.records.examples import parse_sequence_example
 from whenabouts.records.framing import BadSpan, Span, scan_records
 from whenabouts.records.shards import open_shard
 
@@ -142,26 +142,6 @@ def describe_shard(path: Path, role: Role) -> Shard:
     return Shard(str(path.absolute()), role, stat.st_size, stat.st_mtime_ns)
 
 
-def detect_dataset(paths: Sequence[str]) -> DatasetSettings:
-    """The preset that fits the first readable record of the shards."""
-    for path in paths:
-        buffer = open_shard(path)
-        for span in scan_records(buffer):
-            if isinstance(span, BadSpan):
-                continue
-            try:
-                record = parse_sequence_example(buffer, span.offset, span.length)
-            except RecordError:
-                continue
-            if any(frames.count for frames in record.lists.values()):
-                return detect_preset({k: v.width for k, v in record.lists.items()}, path)
-    raise CorpusError(
-        "no readable record with frames",
-        where=paths[0],
-        rule="shards are TFRecord files of SequenceExample",
-    )
-
-
 def _jobs(
     shards: Sequence[Shard], index_path: Path, dataset: DatasetSettings, classes: ClassOrder | None
 ) -> list[IndexJob]:
@@ -214,8 +194,8 @@ def _read_entries(job: IndexJob, report: IndexReport) -> Iterator[tuple[Entry, S
             report.left_out.append(LeftOut(path, span.offset, span.length, span.reason))
             continue
         try:
-            record = parse_sequence_example(buffer, span.offset, span.length)
-            yield build_entry(record, job.dataset, job.shard.role), span
+            found = read_entry(buffer, span.offset, span.length, job.dataset, job.shard.role)
+            yield found, span
         except RecordError as error:
             report.left_out.append(LeftOut(path, span.offset, span.length, str(error)))
 
@@ -232,11 +212,10 @@ def _table(entries: list[tuple[Entry, Span]], job: IndexJob, report: IndexReport
         **_rated_columns(rows, job, report),
     }
     for k, feature in enumerate(job.dataset.features):
-        lists = [e.lists[k] for e in rows]
-        strides = [0 if f.offsets is not None else f.stride for f in lists]
-        columns[f"{feature.name}_offset"] = pa.array([f.offset for f in lists], pa.int64())
-        columns[f"{feature.name}_stride"] = pa.array(strides, pa.int32())
-        columns[f"{feature.name}_frames"] = pa.array([f.count for f in lists], pa.int32())
+        places = [e.places[k] for e in rows]
+        columns[f"{feature.name}_offset"] = pa.array([p.offset for p in places], pa.int64())
+        columns[f"{feature.name}_stride"] = pa.array([p.stride for p in places], pa.int32())
+        columns[f"{feature.name}_frames"] = pa.array([p.num_frames for p in places], pa.int32())
     return pa.table(columns)
 
 

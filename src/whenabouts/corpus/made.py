@@ -8,12 +8,16 @@
     OUT/vocabulary.csv                     Index, Name of all classes
     OUT/truth/topics.parquet               video, class, start_s, end_s of every planted scene
     OUT/truth/cues.parquet                 the same of the cue scenes, if there are any
+    OUT/truth/inserts.parquet              the same of the inserts, if there are any
     OUT/truth/test-labels.csv              the rated segments of the test videos
     OUT/truth/made-by.json                 the settings
 
 A frame is the sum of the prototypes of what its scene shows, a look of the video, a look of the
 scene and autocorrelated noise. Siblings are topics with similar prototypes: a video shows scenes
-of its main topic's siblings, so that its negatives are hard. Numbers measured on a made corpus say
+of its main topic's siblings, so that its negatives are hard. An insert, where they are asked for,
+is a frame of any topic under a mark in place of what the scene shows. It counts for nothing: scenes
+and labels are those of the same corpus without inserts, and ratings go by scenes too, but a segment
+in which inserts hide a topic altogether is not rated for it. Numbers measured on a made corpus say
 nothing about YouTube-8M.
 """
 

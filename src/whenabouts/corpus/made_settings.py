@@ -66,7 +66,12 @@ class MadeCorpus:
     """Share of the scenes that show a companion on top of what they show anyway."""
     temporal_context: float = 0.0
     """Share of the evaluated classes that come as pairs of one and the same look: their rated
-    segments can be told apart only by a cue scene elsewhere in the video. 0 to 1."""
+    segments can be told apart only by a cue scene elsewhere in the video. 0 to 1. For models that
+    see more than the segment they score; one that sees its frames alone stays at chance."""
+    insert_share: float = 0.0
+    """Chance that a frame of whatever scene is an insert: instead of the scene it shows any topic,
+    whether the video has it or not, under a mark. Inserts count for nothing in labels and ratings.
+    For models that choose among the frames of a segment: its mean is drowned. 0 to below 1."""
 
     label_recall: float = 0.85
     """Share of the topics shown for at least a tenth of a video that are among its labels."""
@@ -85,6 +90,8 @@ class MadeCorpus:
     """Norm of a topic's prototype (and of a background's)."""
     cue_norm: float = 12.0
     """Norm of the cue that tells a class from its partner; cues stand out."""
+    insert_norm: float = 12.0
+    """Norm of the mark of an insert, which is one of a few."""
     faintest: float = 0.3
     """A scene shows its topic at a strength drawn uniformly from this to 1. Above 0."""
     look_norm: float = 10.0
@@ -118,7 +125,8 @@ Rules = Iterator[tuple[str, bool, str]]  # field, whether it holds, what must ho
 LEAST = {
     **dict.fromkeys(("seed", "num_train", "num_validate", "num_test", "num_companions"), 0),
     **dict.fromkeys(("skip_first", "skip_last", "zipf_exponent", "noise_sd"), 0),
-    **dict.fromkeys(("topic_norm", "cue_norm", "look_norm", "scene_norm"), 0),
+    **dict.fromkeys(("topic_norm", "cue_norm", "insert_norm"), 0),
+    **dict.fromkeys(("look_norm", "scene_norm"), 0),
     **dict.fromkeys(("videos_per_shard", "ratings_per_topic", "min_scene_s"), 1),
     "min_frames": 60,
 }
@@ -134,6 +142,7 @@ def _range_rules(s: MadeCorpus) -> Rules:
     for field in SHARES:
         yield field, 0 <= getattr(s, field) <= 1, "it must be 0 to 1"
     yield "family_similarity", 0 <= s.family_similarity < 1, "it must be 0 to below 1"
+    yield "insert_share", 0 <= s.insert_share < 1, "it must be 0 to below 1"
     yield "faintest", 0 < s.faintest <= 1, "it must be above 0 and at most 1"
     yield "noise_correlation", 0 <= s.noise_correlation < 1, "it must be 0 to below 1"
     yield "num_classes", 2 <= s.num_classes <= MAX_CLASSES, f"it must be 2 to {MAX_CLASSES}"
@@ -162,6 +171,7 @@ NARROW = MadeCorpus(
     features=(("rgb", 32), ("audio", 8)),
     topic_norm=4.0,
     cue_norm=5.0,
+    insert_norm=5.0,
     look_norm=1.5,
     scene_norm=1.0,
     noise_sd=0.4,

@@ -33,16 +33,19 @@ class TruthPart:
     def __init__(self) -> None:
         self._topics: list[tuple[str, int, int, int]] = []
         self._cues: list[tuple[str, int, int, int]] = []
+        self._inserts: list[tuple[str, int, int, int]] = []
         self._labels: list[tuple[str, int, int, float]] = []
 
     def add(self, video_id: str, video: MadeVideo) -> None:
         self._topics += [(video_id, *topic) for topic in video.topics]
         self._cues += [(video_id, *cue) for cue in video.cues]
+        self._inserts += [(video_id, *insert) for insert in video.inserts]
         self._labels += [(video_id, *rating) for rating in video.ratings]
 
     def write(self, truth: Path, name: str, test: bool) -> None:
         """Leave the parts called `name` in the folder `truth`; ratings only of test videos."""
-        rows = {"topics": (self._topics, SCENES), "cues": (self._cues, SCENES)}
+        scenes = {"topics": self._topics, "cues": self._cues, "inserts": self._inserts}
+        rows = {kind: (values, SCENES) for kind, values in scenes.items()}
         if test:
             rows["test-labels"] = (self._labels, LABELS)  # type: ignore[assignment]
         for kind, (values, schema) in rows.items():
@@ -52,10 +55,11 @@ class TruthPart:
 
 
 def join_parts(truth: Path, names: Sequence[str]) -> None:
-    """Turn the parts into topics.parquet, test-labels.csv and, if there are cues, cues.parquet."""
-    _join_parquet(truth, "topics", names)
-    if (truth / "parts" / "cues").exists():
-        _join_parquet(truth, "cues", names)
+    """Turn the parts into topics.parquet and test-labels.csv, and cues.parquet and inserts.parquet
+    if there are any."""
+    for kind in ("topics", "cues", "inserts"):
+        if kind == "topics" or (truth / "parts" / kind).exists():
+            _join_parquet(truth, kind, names)
     with (
         atomic_path(truth / "test-labels.csv") as partial,
         partial.open("w", newline="", encoding="utf-8") as out,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.segments import SegmentGrid
 from whenabouts.corpus.made_settings import MIN_SCENES, MadeCorpus
-from whenabouts.corpus.made_world import VIDEOS, Floats, Ints, World
+from whenabouts.corpus.made_world import INSERTS, NUM_MARKS, VIDEOS, Floats, Ints, World
 from whenabouts.records.quantize import YOUTUBE_8M
 
 PARTS = ("train", "v1", "v2", "test")
@@ -27,7 +27,7 @@ class Rating(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """A scene that shows a class, in seconds from the start of the video."""
+    """A scene or an insert that shows a class, in seconds from the start of the video."""
 
     class_id: int
     start_s: int
@@ -37,11 +37,13 @@ class Topic(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Scenes:
     """K scenes that follow each other. bounds [K + 1]: where they start and end, in frames;
-    looks [K, 2]: rows of the world's looks, -1 for none; strength [K, 2]: how clearly."""
+    looks [K, 2]: rows of the world's looks, -1 for none; strength [K, 2]: how clearly;
+    inserts [T, 2]: class and mark of the insert in place of each frame, -1 where there is none."""
 
     bounds: Ints
     looks: Ints
     strength: Floats
+    inserts: Ints
 
     @property
     def num_frames(self) -> int:
@@ -51,14 +53,20 @@ class Scenes:
         """Whether each frame [T] is of a scene with this look."""
         return np.repeat((self.looks == look).any(axis=1), np.diff(self.bounds))
 
+    @property
+    def is_insert(self) -> NDArray[np.bool_]:
+        """Whether each frame [T] is an insert, and shows nothing of its scene."""
+        return self.inserts[:, 0] >= 0
+
 
 @dataclass(frozen=True, eq=False)
 class MadeVideo:
-    """topics, cues: the planted scenes; labels: the video's, as imperfect as asked for;
-    ratings: by (start, class), empty in train; frames: bytes [T, D]."""
+    """topics, cues: the planted scenes; inserts: frames in their place; labels: the video's, as
+    imperfect as asked for; ratings: by (start, class), empty in train; frames: bytes [T, D]."""
 
     topics: list[Topic]
     cues: list[Topic]
+    inserts: list[Topic]
     labels: Ints
     ratings: list[Rating]
     frames: NDArray[np.uint8]
@@ -68,11 +76,14 @@ def draw_video(world: World, part: str, index: int) -> MadeVideo:
     """The `index`-th video of a part of the corpus; no other video matters to it."""
     rng = np.random.default_rng([world.settings.seed, VIDEOS, PARTS.index(part), index])
     main = _main_topic(rng, world, part, index)
-    scenes = _draw_scenes(rng, world, main)
+    # A stream of their own: with and without inserts, the scenes of a video are the same.
+    insert_rng = np.random.default_rng([world.settings.seed, INSERTS, PARTS.index(part), index])
+    scenes = _draw_scenes(rng, insert_rng, world, main)
     topics, cues = _planted(world, scenes)
     labels = _draw_labels(rng, world, scenes)
     ratings = [] if part == "train" else _rate_video(rng, world, scenes, main)
-    return MadeVideo(topics, cues, labels, ratings, _draw_frames(rng, world, scenes))
+    frames = _draw_frames(rng, world, scenes)
+    return MadeVideo(topics, cues, _inserted(scenes), labels, ratings, frames)
 
 
 # ---- scenes ------------------------------------------------------------------------------------
@@ -85,7 +96,9 @@ def _main_topic(rng: np.random.Generator, world: World, part: str, index: int) -
     return world.rated[index % len(world.rated)]
 
 
-def _draw_scenes(rng: np.random.Generator, world: World, main: int) -> Scenes:
+def _draw_scenes(
+    rng: np.random.Generator, insert_rng: np.random.Generator, world: World, main: int
+) -> Scenes:
     settings = world.settings
     bounds = _draw_bounds(rng, settings)
     companions = _some(rng, world.companions[main])
@@ -97,7 +110,13 @@ def _draw_scenes(rng: np.random.Generator, world: World, main: int) -> Scenes:
         overlaid &= looks[:, 0] != world.cue_of(main)
         looks[:, 1] = np.where(overlaid, also, -1)
     strength = rng.uniform(settings.faintest, 1, looks.shape).astype(np.float32)
-    return Scenes(bounds, looks, strength)
+    return Scenes(bounds, looks, strength, _draw_inserts(insert_rng, settings, bounds[-1]))
+
+
+def _draw_inserts(rng: np.random.Generator, settings: MadeCorpus, num_frames: int) -> Ints:
+    drawn = rng.integers((settings.num_classes, NUM_MARKS), size=(num_frames, 2))
+    is_insert = rng.random((num_frames, 1)) < settings.insert_share
+    return np.where(is_insert, drawn, -1)
 
 
 def _draw_bounds(rng: np.random.Generator, settings: MadeCorpus) -> Ints:
@@ -156,6 +175,11 @@ def _planted(world: World, scenes: Scenes) -> tuple[list[Topic], list[Topic]]:
     return topics, cues
 
 
+def _inserted(scenes: Scenes) -> list[Topic]:
+    seconds = np.flatnonzero(scenes.is_insert).tolist()
+    return [Topic(int(scenes.inserts[second, 0]), second, second + 1) for second in seconds]
+
+
 # ---- labels and ratings ------------------------------------------------------------------------
 
 
@@ -185,10 +209,16 @@ def _rate_video(rng: np.random.Generator, world: World, scenes: Scenes, main: in
 
 
 def _rate_topic(rng: np.random.Generator, world: World, scenes: Scenes, topic: int) -> list[Rating]:
-    """Positives and negatives, drawn among the segments that are clearly one or the other."""
+    """Positives and negatives, drawn among the segments that are clearly one or the other.
+
+    A segment is positive where scenes of the topic cover half of it and a frame at least is not
+    hidden by an insert, negative where no scene of the topic reaches into it.
+    """
     settings, partner = world.settings, int(world.partner[topic])
-    starts_s, frames = _ratable(settings, scenes.showing(topic))
-    yes = rng.permutation(starts_s[2 * frames >= GRID.num_frames])
+    showing = scenes.showing(topic)
+    starts_s, frames = _ratable(settings, showing)
+    _, visible = _ratable(settings, showing & ~scenes.is_insert)
+    yes = rng.permutation(starts_s[(2 * frames >= GRID.num_frames) & (visible > 0)])
     no = rng.permutation(starts_s[frames == 0])
     if partner >= 0:
         # The two differ in the cue alone, so that both are rated on the look that they share.
@@ -220,6 +250,8 @@ def _draw_frames(rng: np.random.Generator, world: World, scenes: Scenes) -> NDAr
     means = _scene_means(rng, world, scenes)
     # As records.quantize, but the slow parts are done once a scene and once a corpus.
     steps = np.repeat((means - BIAS) / SCALE, np.diff(scenes.bounds), axis=0)
+    classes, marks = scenes.inserts[scenes.is_insert].T
+    steps[scenes.is_insert] = (world.looks[classes] + world.marks[marks] - BIAS) / SCALE
     steps += _take_noise(rng, world.noise, steps.shape)
     np.rint(steps, out=steps)
     np.clip(steps, 0, 255, out=steps)

@@ -17,9 +17,10 @@ from whenabouts.corpus.made_settings import ID_CHARACTERS, ID_LENGTH, NUM_IDS, M
 from whenabouts.records.quantize import YOUTUBE_8M
 
 NUM_BACKGROUNDS = 24
+NUM_MARKS = 3
 NOISE_ROWS = 2048
 # What a generator draws; the first number after the seed, so that no two streams are one.
-TOPICS, IDS, CONTEXT, LOOKS, NOISE, VIDEOS = range(6)
+TOPICS, IDS, CONTEXT, LOOKS, NOISE, VIDEOS, INSERTS = range(7)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -31,6 +32,7 @@ class World:
 
     looks [2C + backgrounds, D]: row c is the prototype of class c, row C + c its cue (zero if it
     needs none), backgrounds follow from row 2C;
+    marks [kinds, D]: what inserts have on top of a topic's prototype;
     noise [rows, 2D]: noise of consecutive frames, in steps of a byte, to be sliced;
     frequency [C]: chance of being a train video's main topic; rated: evaluated classes in the
     order of their file; siblings: look-alikes of each class; companions: what it comes with;
@@ -45,6 +47,7 @@ class World:
     companions: tuple[Ints, ...]
     partner: Ints
     looks: Floats
+    marks: Floats
     noise: Floats
 
     def topic_of(self, look: Ints) -> Ints:
@@ -75,6 +78,7 @@ def build_world(settings: MadeCorpus) -> World:
         _companions(rng, settings, frequency, partner),
         partner,
         _looks(settings, family, partner),
+        _marks(settings),
         _noise(settings),
     )
 
@@ -184,6 +188,11 @@ def _cues(settings: MadeCorpus, partner: Ints) -> Floats:
 
 
 CUE_SIMILARITY = 0.5
+
+
+def _marks(settings: MadeCorpus) -> Floats:
+    rng = np.random.default_rng([settings.seed, LOOKS, INSERTS])
+    return np.float32(settings.insert_norm) * _directions(rng, NUM_MARKS, settings.width)
 
 
 def _alike(rng: np.random.Generator, family: Ints, width: int, similarity: float) -> Floats:

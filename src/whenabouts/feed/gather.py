@@ -1,12 +1,13 @@
-"""Gather frames of many videos from the mapped shards into one batch of bytes.
+"""Gather frames of many videos from the mapped shards into one batch, as they are stored.
 
 Each feature list of a video is one strided copy from the page cache into the batch; the bytes are
-touched once and stay uint8 until they are on the device.
+touched once and stay uint8 until they are on the device. Lists of floats are float32 throughout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,10 @@ class Gatherer:
     """Copies stretches of frames of a corpus into an array of frames, features side by side."""
 
     def __init__(self, corpus: Corpus) -> None:
+        dataset = corpus.dataset
         self._corpus, self._buffers = corpus, corpus.buffers
-        self._zero_byte = QuantizeRange(corpus.dataset.low, corpus.dataset.high).zero_byte
+        self._dtype = np.dtype(dataset.dtype)
+        self._zero_byte = QuantizeRange(dataset.low, dataset.high).zero_byte
         widths = [feature.width for feature in corpus.dataset.features]
         ends = np.cumsum(widths).tolist()
         self._columns = [(end - width, end) for width, end in zip(widths, ends)]
@@ -31,14 +34,16 @@ class Gatherer:
         first_frames: NDArray[np.int64],
         num_frames: NDArray[np.int64],
         slots: NDArray[np.int64],
-        out: NDArray[np.uint8],
+        out: NDArray[Any],
     ) -> None:
         """Copy frames first_frames[i] .. + num_frames[i] of video rows[i] to out[slots[i]] ...
 
-        out: uint8 [N, D] in C order. Frames that only the first feature list has are filled, in
-        the other lists, with the byte nearest to 0. What no stretch covers is not touched.
+        out: [N, D] in C order, of the data set's type. Frames that only the first feature list has
+        are filled, in the other lists, with the byte nearest to 0. What no stretch covers is not
+        touched.
         """
         assert out.flags.c_contiguous
+        assert out.dtype == self._dtype
         if not out.size:
             return
         shards = self._corpus.shard[rows].tolist()
@@ -59,26 +64,33 @@ class Gatherer:
         stretches: Iterable[tuple[int, ...]],
         left: int,
         width: int,
-        out: NDArray[np.uint8],
+        out: NDArray[Any],
     ) -> None:
         """Copy (shard, start, stride, count, slot) each to columns left .. left + width of out.
 
-        A frame is one item of `width` bytes: one copy of so many bytes. As a row of that many items
-        it would cost numpy half as much again.
+        A frame is one item of all its bytes: one copy of so many. As a row of `width` items it
+        would cost numpy half as much again.
         """
-        frame = np.dtype((np.void, width))
-        frames = np.ndarray((len(out),), frame, out, left, (out.shape[1],))
+        frame, frames = self._items(left, width, out)
         for shard, start, stride, count, slot in stretches:
             if stride and count:
                 found = np.ndarray((count,), frame, self._buffers[shard], start, (stride,))
                 frames[slot : slot + count] = found
+
+    def _items(
+        self, left: int, width: int, out: NDArray[Any]
+    ) -> tuple[np.dtype[np.void], NDArray[np.void]]:
+        """Columns left .. left + width of out as one item a row [N], and the type of an item."""
+        size = self._dtype.itemsize
+        item = np.dtype((np.void, width * size))
+        return item, np.ndarray((len(out),), item, out, left * size, (out.shape[1] * size,))
 
     def gather_segments(
         self,
         rows: NDArray[np.int64],
         first_frames: NDArray[np.int64],
         length: int,
-        out: NDArray[np.uint8],
+        out: NDArray[Any],
     ) -> NDArray[np.int64]:
         """Copy `length` frames from first_frames[n] of video rows[n] to out[n * length] ...
 
@@ -93,6 +105,43 @@ class Gatherer:
         self.gather(rows[opens], first_frames[opens], total, opens * length, out)
         return count
 
+    def gather_drawn(
+        self, rows: NDArray[np.int64], drawn: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        """Copy frames drawn[i] of video rows[i] to out[i].
+
+        drawn: [B, T]; out: [B, T, D] in C order, of the data set's type. Missing frames are filled
+        as in `gather`. Each frame is copied from the map, one that is drawn twice twice: the cost
+        is that of the frames drawn, however long the video is.
+        """
+        assert out.shape[:2] == drawn.shape
+        assert out.flags.c_contiguous
+        assert out.dtype == self._dtype
+        if not out.size:
+            return
+        flat, num_drawn = out.reshape(-1, out.shape[2]), drawn.shape[1]
+        shards, last = self._corpus.shard[rows].tolist(), drawn.max(axis=1).tolist()
+        for feature, (left, right) in enumerate(self._columns):
+            place = self._corpus.places[feature]
+            frame, frames = self._items(left, right - left, flat)
+            columns = (place.offset[rows], place.stride[rows], place.num_frames[rows])
+            places = zip(shards, last, *(values.tolist() for values in columns))
+            for k, (shard, last_drawn, start, stride, count) in enumerate(places):
+                if stride and last_drawn < count:
+                    found = np.ndarray((count,), frame, self._buffers[shard], start, (stride,))
+                    frames[k * num_drawn : (k + 1) * num_drawn] = found[drawn[k]]
+                else:
+                    self._draw_odd(feature, int(rows[k]), drawn[k], out[k, :, left:right])
+
+    def _draw_odd(
+        self, feature: int, row: int, drawn: NDArray[np.int64], column: NDArray[Any]
+    ) -> None:
+        """Missing frames and irregular lists, as in `_gather_odd`."""
+        whole = self._corpus.frames(row)[feature]
+        is_there = drawn < len(whole)
+        column[~is_there] = self._zero_byte
+        column[is_there] = whole[drawn[is_there]]
+
     def _gather_odd(
         self,
         feature: int,
@@ -100,9 +149,12 @@ class Gatherer:
         first_frames: NDArray[np.int64],
         num_frames: NDArray[np.int64],
         slots: NDArray[np.int64],
-        column: NDArray[np.uint8],
+        column: NDArray[Any],
     ) -> None:
-        """Missing frames and irregular lists: rare, so that the usual loop need not ask."""
+        """Missing frames and irregular lists: rare, so that the usual loop need not ask.
+
+        Only bytes are ever missing: a video-level record has one frame of each list.
+        """
         place = self._corpus.places[feature]
         for row, first, count, slot in zip(rows, first_frames, num_frames, slots):
             have = int(np.clip(place.num_frames[row] - first, 0, count))

@@ -19,6 +19,7 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import BatchBuffer, normalised
 from whenabouts.feed.gather import Gatherer
+from whenabouts.feed.labels import outside_labels
 from whenabouts.models.logistic import mean_over_frames
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ LOAD_SIZE = 4096
 
 @dataclass(frozen=True)
 class RatedBatch:
-    """B segments and their P rated pairs. `num_segments` counts the batch over all processes."""
+    """B segments and their P rated pairs. `num_segments` counts the batch over all processes.
+
+    outside: which of the C classes the labels of a segment's video leave out, if asked for.
+    """
 
     features: Float[Tensor, "B T D"]
     mask: Bool[Tensor, "B T"]
@@ -40,6 +44,7 @@ class RatedBatch:
     pair_label: Float[Tensor, " P"]
     pair_weight: Float[Tensor, " P"]
     num_segments: int
+    outside: Bool[Tensor, "B C"] | None = None
 
 
 class RatedSegments:
@@ -57,13 +62,16 @@ class RatedSegments:
         resident_bytes: int = RESIDENT_BYTES,
         *,
         averaged: bool = False,
+        with_outside: bool = False,
     ) -> None:
         """labels: pairs of segments of the corpus; of other classes than `classes` are dropped.
 
         averaged: batches hold the mean of each segment's features as its one frame, for a model
-        that needs no more; a resident split then keeps the means. Raises CorpusError if a segment
-        is not in the corpus, or if no pair is left.
+        that needs no more; a resident split then keeps the means. with_outside: batches say which
+        classes the labels of their videos leave out. Raises CorpusError if a segment is not in the
+        corpus, or if no pair is left.
         """
+        self._grid = corpus.grid  # before all else: without segments there is nothing to rate
         column = classes.columns(labels.class_id)
         labels, column = labels.take(column >= 0), column[column >= 0]
         if not len(labels):
@@ -72,9 +80,9 @@ class RatedSegments:
                 where=corpus.path,
                 remedy="index validate shards with segment_labels, and check the class file",
             )
-        self._corpus, self._device = corpus, device
-        self._gatherer, self._grid = Gatherer(corpus), corpus.dataset.grid
-        self._buffer = BatchBuffer(device)
+        self._corpus, self._classes, self._device = corpus, classes, device
+        self._with_outside = with_outside
+        self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
         self._group(labels, column)
         self._averaged, frame_bytes = averaged, 4 if averaged else self._grid.num_frames
         self.bytes = len(self) * frame_bytes * corpus.dataset.width
@@ -172,7 +180,11 @@ class RatedSegments:
             self._to_device(self.labels.score[pair]),
             self._to_device(self.labels.weight[pair]),
             num_segments or len(segments),
+            self._outside(segments) if self._with_outside else None,
         )
+
+    def _outside(self, segments: NDArray[np.int64]) -> Bool[Tensor, "B C"]:
+        return self._to_device(outside_labels(self._corpus, self._row[segments], self._classes))
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -1,12 +1,14 @@
 """Every segment of some videos, a chunk at a time: what prediction reads.
 
 A chunk holds a fixed number of segments, whatever the length of the videos, so memory stays flat.
+What needs a video whole (attention over its segments) goes through groups of whole videos.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
+MAX_PADDING = 4  # padded, the segments of a group then take less room than the frames of a chunk
+
 
 @dataclass(frozen=True)
 class SegmentChunk:
@@ -31,8 +35,24 @@ class SegmentChunk:
     mask: Bool[Tensor, "B T"]
 
 
+@dataclass(frozen=True)
+class VideoGroup:
+    """B whole videos: the N segments first .. end of the table.
+
+    segment_mask has N places that are True; read row by row they are in the order of the table.
+    A group holds at most a chunk of segments, and a video longer than that alone; padded it is at
+    most MAX_PADDING times a chunk.
+    """
+
+    first: int
+    end: int
+    segment_mask: Bool[Tensor, "B S"]
+
+
 class SegmentChunks:
     """The segments of the given videos of a corpus, in the order of `corpus.segments(rows)`."""
+
+    unit = "segments"
 
     def __init__(
         self, corpus: Corpus, rows: NDArray[np.int64], device: torch.device, chunk_size: int = 512
@@ -46,6 +66,31 @@ class SegmentChunks:
         """The segments first .. end of the table."""
         for start in range(first, end, self._chunk_size):
             yield self._chunk(start, min(start + self._chunk_size, end))
+
+    def groups(self, first: int, end: int) -> Iterator[VideoGroup]:
+        """The videos that begin in first .. end, whole, as few groups as their size allows.
+
+        Blocks that cut the table thus cut it between videos.
+        """
+        video, last = np.searchsorted(self._bounds, (first, end)).tolist()
+        while video < last:
+            bounds = self._bounds[video : self._group_end(video, last) + 1]
+            counts = np.diff(bounds)
+            mask = torch.from_numpy(np.arange(counts.max()) < counts[:, None])
+            yield VideoGroup(int(bounds[0]), int(bounds[-1]), mask.to(self._device))
+            video += len(counts)
+
+    def _group_end(self, video: int, last: int) -> int:
+        """The video before which a group that begins with `video` ends."""
+        counts = np.diff(self._bounds[video : min(video + self._chunk_size, last) + 1])
+        padded = np.maximum.accumulate(counts) * np.arange(1, len(counts) + 1)
+        fits = (counts.cumsum() <= self._chunk_size) & (padded <= MAX_PADDING * self._chunk_size)
+        return video + max(int(fits.sum()), 1)
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """The rows of the table where a video begins, and the end of the table."""
+        return np.append(np.flatnonzero(np.diff(self.table.video, prepend=-1)), len(self.table))
 
     def _chunk(self, first: int, end: int) -> SegmentChunk:
         video, length = self.table.video[first:end], self._grid.num_frames

@@ -19,6 +19,7 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import BatchBuffer, normalised
 from whenabouts.feed.gather import Gatherer
+from whenabouts.feed.labels import flat_places, video_labels
 from whenabouts.feed.order import ShuffledOrder
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Videos:
         assert order.num_examples == len(rows)
         self._corpus, self._rows, self._order, self._device = corpus, rows, order, device
         self._video_classes, self._max_segments = video_classes, max_segments
-        self._grid, self._width = corpus.dataset.grid, corpus.dataset.width
+        self._grid, self._width = corpus.grid, corpus.dataset.width
         self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
         self._pairs = _sorted_pairs(corpus, classes, rated)
 
@@ -100,7 +101,7 @@ class Videos:
             mask=mask,
             place=self._on_device(_places(chosen)),
             segment_mask=self._on_device(_segment_mask(chosen)),
-            labels=self._labels(rows),
+            labels=self._on_device(video_labels(self._corpus, rows, self._video_classes)),
             pair_segment=self._on_device(pair_segment),
             pair_class=self._on_device(pairs.column[pair]),
             pair_label=self._on_device(pairs.label[pair]),
@@ -131,7 +132,7 @@ class Videos:
     def _is_rated(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """True at the rated segments of each video [B, S]."""
         rated = np.zeros((len(rows), int(counts.max())), bool)
-        video, pair = _flat(self._pairs.offsets, rows)
+        video, pair = flat_places(self._pairs.offsets, rows)
         rated[video, self._pairs.segment[pair]] = True
         return rated
 
@@ -139,7 +140,7 @@ class Videos:
         self, rows: NDArray[np.int64], chosen: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(index among the chosen segments, index among all pairs) of the pairs of these videos."""
-        video, pair = _flat(self._pairs.offsets, rows)
+        video, pair = flat_places(self._pairs.offsets, rows)
         packed = np.cumsum(chosen.ravel()).reshape(chosen.shape) - 1
         segment = self._pairs.segment[pair]
         kept = chosen[video, segment]
@@ -154,14 +155,6 @@ class Videos:
         )
         mask = self._on_device(np.arange(length) < count[:, None])
         return block.to(self._device, non_blocking=True), mask
-
-    def _labels(self, rows: NDArray[np.int64]) -> Tensor:
-        """Video labels as 0 and 1 [B, C]."""
-        video, place = _flat(self._corpus.labels.offsets, rows)
-        column = self._video_classes.columns(self._corpus.labels.values[place])
-        labels = np.zeros((len(rows), len(self._video_classes)), np.float32)
-        labels[video[column >= 0], column[column >= 0]] = 1
-        return self._on_device(labels)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -185,24 +178,14 @@ def _sorted_pairs(corpus: Corpus, classes: ClassOrder, rated: SegmentLabels | No
     )
 
 
-def _flat(
-    offsets: NDArray[np.int64], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(place of the row in `rows`, place of the value) of all values of the given rows."""
-    counts = offsets[rows + 1] - offsets[rows]
-    video = np.repeat(np.arange(len(rows)), counts)
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    return video, np.repeat(offsets[rows], counts) + np.arange(len(video)) - first
-
-
 def _places(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Where each chosen segment stands in the padded array [B, S'], S' the most of any video."""
     position = np.cumsum(chosen, axis=1) - 1
-    most = int(chosen.sum(axis=1).max())
+    most = int(chosen.sum(axis=1).max(initial=0))
     return (position + np.arange(len(chosen))[:, None] * most)[chosen]
 
 
 def _segment_mask(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     counts = chosen.sum(axis=1)
-    mask: NDArray[np.bool_] = np.arange(int(counts.max())) < counts[:, None]
+    mask: NDArray[np.bool_] = np.arange(int(counts.max(initial=0))) < counts[:, None]
     return mask

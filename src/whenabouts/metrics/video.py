@@ -8,13 +8,16 @@ any evaluated label cannot be hit: Hit@1 and PERR are means over the others.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whenabouts.core.atomic import atomic_path
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import ScoresError
 from whenabouts.core.ranking import (
@@ -209,6 +212,16 @@ def video_scores_from_segments(
         let_go(values)
     highest[np.bincount(segments.video, minlength=len(highest)) == 0] = 0
     return highest
+
+
+def write_video_class_csv(path: str | Path, evaluation: VideoEvaluation) -> None:
+    """A row a class: Index, Name, AP (empty where undefined), Positives."""
+    classes = evaluation.classes
+    ap = ["" if np.isnan(a) else f"{a:.6f}" for a in evaluation.ap.tolist()]
+    rows = zip(classes.ids, classes.names, ap, evaluation.num_positives.tolist())
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerow(("Index", "Name", "AP", "Positives"))
+        csv.writer(out).writerows(rows)
 
 
 def _best_of_videos(

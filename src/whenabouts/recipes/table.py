@@ -10,6 +10,18 @@ from whenabouts.models.hierarchical import Scale
 from whenabouts.recipes.attention import att2, fcfc, loss2, nl, se
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.recipe import Recipe
+from whenabouts.recipes.video import (
+    bigru,
+    bilstm,
+    dbof,
+    mix_nextvlad,
+    netfv,
+    netvlad,
+    nextvlad,
+    video_logistic,
+    video_mlp,
+    video_moe,
+)
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "s-logi": s_logi,
@@ -19,6 +31,16 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "nl": nl,
     "se": se,
     "fcfc": fcfc,
+    "video-logistic": video_logistic,
+    "video-moe": video_moe,
+    "video-mlp": video_mlp,
+    "netvlad": netvlad,
+    "netfv": netfv,
+    "dbof": dbof,
+    "bilstm": bilstm,
+    "bigru": bigru,
+    "nextvlad": nextvlad,
+    "mix-nextvlad": mix_nextvlad,
 }
 
 

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.errors import RecordError
-from whenabouts.records.features import FIELD_1, FIELD_2, ContextValue, Region, load_feature
+from whenabouts.records.features import (
+    FIELD_1,
+    FIELD_2,
+    ContextValue,
+    Region,
+    load_feature,
+    offset_in,
+)
 from whenabouts.records.frames import FrameList, find_frames, frames_of
 from whenabouts.records.wire import walk_fields, wire_error
 
@@ -27,6 +34,7 @@ __all__ = [
     "FrameList",
     "SequenceExample",
     "frames_of",
+    "offset_in",
     "parse_example",
     "parse_sequence_example",
 ]
@@ -73,8 +81,8 @@ def parse_sequence_example(
 def parse_example(buffer: NDArray[np.uint8], offset: int, length: int) -> dict[str, ContextValue]:
     """The features of the Example in `buffer[offset : offset + length]`, by name.
 
-    Floats are views of `buffer` where they lie in one piece. Raises RecordError, naming byte and
-    field, where the bytes are no such message.
+    Floats are views of `buffer` where they lie in one piece (`offset_in` says where). Raises
+    RecordError, naming byte and field, where the bytes are no such message.
     """
     view = _view(buffer, offset, length)
     regions = [

@@ -72,3 +72,16 @@ def load_feature(
         return np.frombuffer(buffer, _FLOAT32, (b - a) // 4, a)
     octets = b"".join([view[a:b] for a, b in values])
     return np.frombuffer(octets, _FLOAT32) if kind == FLOATS else decode_varints(octets, path)
+
+
+def offset_in(buffer: NDArray[np.uint8], floats: NDArray[np.generic]) -> int | None:
+    """The byte of `buffer` at which floats that were read from it begin; None if they are a copy.
+
+    They are a copy where they did not lie in one piece: single numbers, or a list in several parts.
+    """
+    offset = _address(floats) - _address(buffer)
+    return offset if 0 <= offset < len(buffer) else None
+
+
+def _address(array: NDArray[np.generic]) -> int:
+    return int(array.__array_interface__["data"][0])

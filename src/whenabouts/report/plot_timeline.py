@@ -1,4 +1,4 @@
-"""One video's scores over time, with the segments that people rated."""
+"""One video's scores over time, with the segments that people rated and a model's attention."""
 
 from __future__ import annotations
 
@@ -10,32 +10,66 @@ from numpy.typing import NDArray
 
 from whenabouts.report import style
 from whenabouts.report.markup import shorten
-from whenabouts.report.timelines import Line, Timeline
+from whenabouts.report.timelines import Lane, Line, Timeline
 
 LABEL_GAP = 0.115  # of the axis: the height of a line of text
+LANE_IN, BETWEEN_IN = 0.2, 0.1  # height of a lane of attention, and of the gap above it
 
 
 @style.styled
 def draw_timeline(timeline: Timeline, title: str = "") -> Figure:
     """Steps a topic, named at the right; a filled dot is a segment rated positive, an open ring
-    one rated negative, at the height of its score. A `title` adds a heading and the key."""
-    figure = Figure((style.WIDTH_IN, 2.25 if title else 1.95))
-    # Fixed margins, so that the time axes of several figures stand below each other.
-    axes = figure.add_axes((0.052, 0.2, 0.708, 0.62 if title else 0.76))
+    one rated negative, at the height of its score. Lanes of attention stand below. A `title` adds
+    a heading and the key."""
+    figure = _stack(len(timeline.lanes), *((2.25, 0.62) if title else (1.95, 0.76)))
+    axes, *lane_axes = figure.axes
     for line, colour in reversed([*zip(timeline.lines, style.SERIES)]):
         _draw_line(axes, timeline, line, colour)
     for line, colour in zip(timeline.lines, style.SERIES):
         _draw_ratings(axes, timeline, line, colour)
     end = int(timeline.ends_s.max(initial=1))
     style.unit_axis(axes)
-    axes.set(xlim=(0, end), xlabel="time (s)", ylabel="score")
-    axes.xaxis.set_major_locator(MultipleLocator(tick_s(end)))
+    axes.set(ylabel="score")
+    for each, lane in zip(lane_axes, timeline.lanes):
+        _draw_lane(each, lane)
+    for each in figure.axes:
+        each.set_xlim(0, end)
+        each.xaxis.set_major_locator(MultipleLocator(tick_s(end)))
+        each.tick_params(labelbottom=each is figure.axes[-1])
+    figure.axes[-1].set_xlabel("time (s)")
     _name_lines(axes, timeline)
     if title:
         axes.set_title(shorten(title, 70), fontweight="bold", pad=9)
         axes.set_title(
             "\N{BLACK CIRCLE} rated positive   \N{WHITE CIRCLE} rated negative", loc="right"
         )
+    return figure
+
+
+def _draw_lane(axes: Axes, lane: Lane) -> None:
+    """Columns from 0 to the highest attention in the video, in a colour that is no topic's."""
+    highest = float(lane.values[np.isfinite(lane.values)].max(initial=0.0))
+    x, y = step_points(lane.starts_s, lane.ends_s, lane.values)
+    axes.fill_between(x, y, color=style.BASELINE, linewidth=0)
+    axes.set(ylim=(0, highest or 1.0), yticks=[])
+    axes.grid(visible=False)
+    axes.annotate(
+        f"attention of {lane.name}, up to {highest:.2g}", (1, 0.5), xytext=(1.04, 0.5),
+        textcoords="axes fraction", xycoords="axes fraction", va="center", color=style.MUTED,
+    )  # fmt: skip
+
+
+def _stack(num_lanes: int, height_in: float, share: float) -> Figure:
+    """Axes for the scores, a `share` of the given height, and below for lanes, which add to it.
+
+    Fixed margins, so that the time axes of several figures stand below each other.
+    """
+    step_in = LANE_IN + BETWEEN_IN
+    whole_in = height_in + num_lanes * step_in
+    figure = Figure((style.WIDTH_IN, whole_in))
+    for k, tall_in in enumerate([share * height_in, *num_lanes * [LANE_IN]]):
+        bottom_in = 0.2 * height_in + (num_lanes - k) * step_in
+        figure.add_axes((0.052, bottom_in / whole_in, 0.708, tall_in / whole_in))
     return figure
 
 
@@ -86,7 +120,7 @@ def _name_lines(axes: Axes, timeline: Timeline) -> None:
 
 
 def step_points(
-    starts_s: NDArray[np.int64], ends_s: NDArray[np.int64], scores: NDArray[np.float64]
+    starts_s: NDArray[np.number], ends_s: NDArray[np.number], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The corners of a step line: level over each segment, broken (NaN) where none follows on."""
     x, y = [], []

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.labels import SegmentLabels
-from whenabouts.core.scores import Scores
+from whenabouts.core.scores import Attention, Scores
 from whenabouts.report.rated import RatedPairs, grouped_ap, rated_pairs, ratio
 
 THIRDS = ("Best third", "Middle third", "Worst third")
@@ -46,8 +46,21 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Lane:
+    """An attention over a video: values [n], each from its start to its end."""
+
+    name: str
+    starts_s: NDArray[np.float64]
+    ends_s: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Timeline:
-    """A video's segments [n] in order of time, and its lines: rated topics first."""
+    """A video's segments [n] in order of time, and its lines: rated topics first.
+
+    lanes: the attention on segments and on frames; none where it was not kept.
+    """
 
     video_id: str
     group: str
@@ -57,6 +70,7 @@ class Timeline:
     ends_s: NDArray[np.int64]
     lines: tuple[Line, ...]
     num_rated_hidden: int
+    lanes: tuple[Lane, ...] = ()
 
 
 def choose_videos(truth: SegmentLabels, scores: Scores, num: int) -> list[Choice]:
@@ -122,15 +136,40 @@ def build_timeline(
     values = np.asarray(scores.values[rows], np.float64)
     rated, columns = lines_to_show(values, pairs.column, num_lines)
     starts = scores.segments.starts_s[rows]
+    ends = np.minimum(starts + segment_s, np.append(starts[1:], np.iinfo(np.int64).max))
     return Timeline(
         video_id=video_id.decode("utf-8", "replace"),
         group=choice.group,
         ap=choice.ap,
         labels=tuple(labels),
         starts_s=starts,
-        ends_s=np.minimum(starts + segment_s, np.append(starts[1:], np.iinfo(np.int64).max)),
+        ends_s=ends,
         lines=tuple(_line(scores, values, pairs, column) for column in columns),
         num_rated_hidden=max(len(rated) - len(columns), 0),
+        lanes=_lanes(scores.attention, rows, starts, ends, segment_s),
+    )
+
+
+def _lanes(
+    attention: Attention | None,
+    rows: NDArray[np.int64],
+    starts_s: NDArray[np.int64],
+    ends_s: NDArray[np.int64],
+    segment_s: int,
+) -> tuple[Lane, ...]:
+    """A value a segment, then a value a frame: frame t of T begins t / T of a segment's length
+    after the segment does. Frames that a last segment lacks are left out."""
+    if attention is None:
+        return ()
+    segments = np.asarray(attention.segments[rows], np.float64)
+    frames = np.asarray(attention.frames[rows], np.float64)
+    frame_s = segment_s / frames.shape[1]
+    begins = starts_s[:, None] + frame_s * np.arange(frames.shape[1])
+    real = np.isfinite(frames)
+    first = begins[real]
+    return (
+        Lane("segments", starts_s.astype(np.float64), ends_s.astype(np.float64), segments),
+        Lane("frames", first, first + frame_s, frames[real]),
     )
 
 

@@ -31,6 +31,13 @@ RULES = {
     UNRATED: "No rated segments were given, so videos at even distances in the table are shown.",
 }
 
+ATTENTION = (
+    "The grey lanes are the model's attention: how much a segment counts in the feature of its "
+    "video, and a frame in the feature of its segment. Attention is class-agnostic: one value for "
+    "all topics. Only its ratios count, so each lane is as high as its highest value."
+)
+FRAMES_ALIKE = "This model does not weigh frames."
+
 
 def timelines_section(inputs: ReportInputs, settings: ReportSettings) -> Markup:
     shown = list(_timelines(inputs, settings))
@@ -68,9 +75,18 @@ def _key(shown: list[Timeline]) -> Markup:
         tag("span", class_="key", aria_hidden="true"),
         " rated negative, at the height of the score. ",
         RULES[shown[0].group],
+        _about_attention(shown),
         between="",
     )
     return tag("p", marks)
+
+
+def _about_attention(shown: list[Timeline]) -> str:
+    frames = [lane.values for t in shown for lane in t.lanes if lane.name == "frames"]
+    if not frames:
+        return ""
+    weighs = any((values != 1).any() for values in frames)
+    return f" {ATTENTION}" + ("" if weighs else f" {FRAMES_ALIKE}")
 
 
 def _video(timeline: Timeline, key: str) -> Markup:
@@ -101,6 +117,7 @@ def _notes(timeline: Timeline) -> str:
 def _alt(timeline: Timeline) -> str:
     topics = ", ".join(shorten(line.topic, 40) for line in timeline.lines)
     end_s = int(timeline.ends_s.max(initial=0))
+    what = "Scores and attention" if timeline.lanes else "Scores"
     return (
-        f"Scores over the {end_s} seconds of video {shorten(timeline.video_id, 40)}, for {topics}."
+        f"{what} over the {end_s} seconds of video {shorten(timeline.video_id, 40)}, for {topics}."
     )

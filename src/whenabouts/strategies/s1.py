@@ -7,7 +7,7 @@ V1 + V2 with the same settings and twice the iterations of the best step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor, nn
@@ -15,21 +15,24 @@ from torch import Tensor, nn
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.rated import RatedBatch, RatedSegments
-from whenabouts.strategies.setup import Setup, build_seeded, segment_loss, watched_map
+from whenabouts.strategies.setup import (
+    Negatives,
+    Setup,
+    build_seeded,
+    segment_loss,
+    watched_map,
+)
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.fit import Work
-from whenabouts.train.settings import Loop, Optimiser, refuse_below
+from whenabouts.train.settings import Loop, Optimiser
 
 
 @dataclass(frozen=True)
 class S1:
-    """Settings of S1. unrated_weight: of unrated classes of rated segments as negatives."""
+    """Settings of S1. negatives: unrated classes of rated segments as weak negatives."""
 
     kind: Literal["s1"] = "s1"
-    unrated_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        refuse_below("unrated_weight", self.unrated_weight, 0)
+    negatives: Negatives = field(default_factory=Negatives)
 
 
 def train_s1(
@@ -42,16 +45,15 @@ def train_s1(
     final: bool,
 ) -> Position:
     """Train; returns where the search ended. `build` makes the untrained model."""
-    weight = strategy.unrated_weight
+    negatives = strategy.negatives
     model = build_seeded(build, loop.seed, setup.team)
-    segments, watched = setup.rated(["v1"], model), setup.watched(model)
-    work = rated_work("v1", ("v1",), segments, weight, loop, setup, watched)
+    watched = setup.watched(model)
+    work = rated_work("v1", ("v1",), model, negatives, loop, setup, watched)
     found = setup.fit(model, work, optimiser, loop)
     if final:
         longer = replace(loop, max_steps=2 * found.best_step)
         model = build_seeded(build, loop.seed, setup.team)
-        segments = setup.rated(["v1", "v2"], model)
-        both = rated_work("final", ("v1", "v2"), segments, weight, longer, setup, None)
+        both = rated_work("final", ("v1", "v2"), model, negatives, longer, setup, None)
         setup.fit(model, both, optimiser, longer)
     return found
 
@@ -59,13 +61,14 @@ def train_s1(
 def rated_work(
     phase: str,
     splits: tuple[Split, ...],
-    segments: RatedSegments,
-    unrated_weight: float,
+    model: nn.Module,
+    negatives: Negatives,
     loop: Loop,
     setup: Setup,
     watched: RatedSegments | None,
 ) -> Work[RatedBatch]:
-    """Batches of the rated segments (those of `splits`) with the segment loss; watches V2."""
+    """Batches of the rated segments of `splits` with the segment loss; watches V2."""
+    segments = setup.rated(splits, model, with_outside=negatives.outside > 0)
     order = ShuffledOrder(len(segments), loop.batch_size, loop.seed)
     classes, team = setup.corpus.classes, setup.team
 
@@ -74,7 +77,7 @@ def rated_work(
         return segments.batch(team.share(whole), num_segments=len(whole))
 
     def loss(model: nn.Module, batch: RatedBatch) -> Tensor:
-        return segment_loss(model, batch, unrated_weight)
+        return segment_loss(model, batch, negatives)
 
     def evaluate(model: nn.Module) -> float:
         assert watched is not None

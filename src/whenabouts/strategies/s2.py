@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-import torch
 from torch import nn
 
-from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.models.hierarchical import Hierarchical
 from whenabouts.strategies.s1 import rated_work
-from whenabouts.strategies.setup import Setup, build_seeded, watched_map
-from whenabouts.strategies.videos import Evaluate, video_work
+from whenabouts.strategies.setup import Negatives, Setup, build_seeded, video_rows, watched_map
+from whenabouts.strategies.videos import Evaluate, Terms, video_work
 from whenabouts.train.checkpoint import Position, load_weights
 from whenabouts.train.fit import Folder
 from whenabouts.train.settings import Loop, Optimiser, refuse_below
@@ -42,6 +39,12 @@ class Pretrain:
     patience: int = 10
     max_segments: int = 0
     """Segments of a video drawn anew for each batch; 0 takes all."""
+    sparsity: float = 0.0
+    """Weight of the sum of a video's attention, an L1 term (STPN: 1e-4)."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_segments", "sparsity"):
+            refuse_below(name, getattr(self, name), 0)
 
     def loop(self, fine_tuning: Loop) -> Loop:
         """The loop of the pre-training: same seed and checkpoints as the fine-tuning."""
@@ -56,15 +59,11 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class S2:
-    """Settings of S2. unrated_weight: in the fine-tuning, of unrated classes of rated segments as
-    negatives."""
+    """Settings of S2. negatives: in the fine-tuning, unrated classes as weak negatives."""
 
     kind: Literal["s2"] = "s2"
     pretrain: Pretrain = field(default_factory=Pretrain)
-    unrated_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        refuse_below("unrated_weight", self.unrated_weight, 0)
+    negatives: Negatives = field(default_factory=Negatives)
 
 
 def train_s2(
@@ -107,7 +106,8 @@ class _Rounds:
         settings, setup = self.strategy.pretrain, self.setup
         loop = _of_length(settings.loop(self.loop), num_steps)
         evaluate = None if watched is None else _watch_video_head(setup, watched)
-        work = video_work(phase, splits, (), 0.0, settings.max_segments, loop, setup, evaluate)
+        terms = Terms(segment_weight=0.0, sparsity=settings.sparsity)
+        work = video_work(phase, splits, (), terms, settings.max_segments, loop, setup, evaluate)
         return setup.fit(self.build_seeded(), work, settings.optimiser, loop)
 
     def build_seeded(self) -> nn.Module:
@@ -125,13 +125,12 @@ class _Rounds:
         model = self.build_seeded()
         load_weights(Folder(setup.run, pretrained).weights, model)
         assert isinstance(model, Hierarchical)
-        model.copy_video_head(_video_rows(setup.corpus, setup.team.device))
+        model.copy_video_head(video_rows(setup.corpus, setup.team.device))
         model.requires_grad_(False)
         for parameter in model.segment_parameters():
             parameter.requires_grad_(True)
-        weight = self.strategy.unrated_weight
-        segments = setup.rated(splits, model)
-        work = rated_work(phase, splits, segments, weight, loop, setup, watched)
+        negatives = self.strategy.negatives
+        work = rated_work(phase, splits, model, negatives, loop, setup, watched)
         return setup.fit(model, work, self.optimiser, loop)
 
 
@@ -141,7 +140,7 @@ def _of_length(loop: Loop, num_steps: int | None) -> Loop:
 
 def _watch_video_head(setup: Setup, watched: RatedSegments) -> Evaluate:
     """mAP on V2 of segments classified by the video head's rows, as fine-tuning will start."""
-    rows = _video_rows(setup.corpus, setup.team.device)
+    rows = video_rows(setup.corpus, setup.team.device)
 
     def evaluate(model: nn.Module) -> float:
         assert isinstance(model, Hierarchical)
@@ -149,9 +148,3 @@ def _watch_video_head(setup: Setup, watched: RatedSegments) -> Evaluate:
         return watched_map(model, watched, setup.corpus.classes, setup.team)
 
     return evaluate
-
-
-def _video_rows(corpus: Corpus, device: torch.device) -> torch.Tensor:
-    """The row of the video head of each evaluated class."""
-    rows = corpus.video_classes.columns(np.asarray(corpus.classes.ids, np.int64))
-    return torch.from_numpy(rows).to(device)

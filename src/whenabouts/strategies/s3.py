@@ -6,30 +6,36 @@ All frames serve the video loss, rated segments alone the segment loss; the mAP 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import nn
 
 from whenabouts.corpus.splits import Split
-from whenabouts.strategies.setup import Setup, build_seeded, watched_map
-from whenabouts.strategies.videos import video_work
+from whenabouts.strategies.setup import Negatives, Setup, build_seeded, watched_map
+from whenabouts.strategies.videos import Terms, video_work
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.settings import Loop, Optimiser, refuse_below
 
 
 @dataclass(frozen=True)
 class S3:
-    """Settings of S3. segment_weight: of the segment loss beside the video loss; max_segments: of
-    a video drawn anew for each batch, rated ones first; 0 takes all."""
+    """Settings of S3.
+
+    segment_weight: of the segment loss beside the video loss. max_segments: of a video drawn anew
+    for each batch, rated ones first; 0 takes all. sparsity: weight of the sum of a video's
+    attention, an L1 term (STPN: 1e-4). negatives: unrated classes as weak negatives.
+    """
 
     kind: Literal["s3"] = "s3"
     segment_weight: float = 1.0
     max_segments: int = 0
+    sparsity: float = 0.0
+    negatives: Negatives = field(default_factory=Negatives)
 
     def __post_init__(self) -> None:
-        refuse_below("segment_weight", self.segment_weight, 0)
-        refuse_below("max_segments", self.max_segments, 0)
+        for name in ("segment_weight", "max_segments", "sparsity"):
+            refuse_below(name, getattr(self, name), 0)
 
 
 def train_s3(
@@ -45,6 +51,8 @@ def train_s3(
     model = build_seeded(build, loop.seed, setup.team)
     watched = setup.watched(model)
 
+    terms = Terms(strategy.segment_weight, strategy.sparsity, strategy.negatives)
+
     def evaluate(model: nn.Module) -> float:
         return watched_map(model, watched, setup.corpus.classes, setup.team)
 
@@ -52,7 +60,7 @@ def train_s3(
         model: nn.Module, phase: str, rated: tuple[Split, ...], loop: Loop, *, watch: bool
     ) -> Position:
         work = video_work(
-            phase, ("train", *rated), rated, strategy.segment_weight, strategy.max_segments,
+            phase, ("train", *rated), rated, terms, strategy.max_segments,
             loop, setup, evaluate if watch else None,
         )  # fmt: skip
         return setup.fit(model, work, optimiser, loop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +18,40 @@ from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments
 from whenabouts.losses import rated_bce, rated_bce_with_unrated
 from whenabouts.metrics.segment_map import POSITIVE, evaluate_pairs
 from whenabouts.train.checkpoint import Position
-from whenabouts.train.distributed import Team
-from whenabouts.train.fit import Batch, Work, fit
+from whenabouts.train.distributed import Team, share_statistics
+from whenabouts.train.fit import Batch, Measure, Work, fit
 from whenabouts.train.log import MetricsLog
-from whenabouts.train.settings import Loop, Optimiser
+from whenabouts.train.settings import Loop, Optimiser, refuse_below
 
 WATCH_BATCH = 4096
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How a phase ended: where, which splits it trained on, and what was watched on V2."""
+
+    position: Position
+    trained_on: tuple[str, ...]
+    measure: Measure
+
+
+@dataclass(frozen=True)
 class Setup:
-    """What a training works with and on: the corpus, this process, where files go."""
+    """What a training works with and on: the corpus, this process, where files go.
+
+    ended: how each phase ended, by name, as they come.
+    """
 
     corpus: Corpus
     run: Path
     log: MetricsLog
     team: Team
     resident_bytes: int = RESIDENT_BYTES
+    ended: dict[str, Ended] = field(default_factory=dict)
 
-    def rated(self, splits: Sequence[Split], model: nn.Module) -> RatedSegments:
+    def rated(
+        self, splits: Sequence[Split], model: nn.Module, *, with_outside: bool = False
+    ) -> RatedSegments:
         """The rated segments of the splits, as this model reads them."""
         labels = self.corpus.rated(self.corpus.rows(splits))
         return RatedSegments(
@@ -46,6 +61,7 @@ class Setup:
             self.team.device,
             self.resident_bytes,
             averaged=getattr(model, "reads_mean", False),
+            with_outside=with_outside,
         )
 
     def watched(self, model: nn.Module) -> RatedSegments:
@@ -63,25 +79,53 @@ class Setup:
     def fit(
         self, model: nn.Module, work: Work[Batch], optimiser: Optimiser, loop: Loop
     ) -> Position:
-        return fit(model, work, optimiser, loop, self.run, self.log, self.team)
+        position = fit(model, work, optimiser, loop, self.run, self.log, self.team)
+        self.ended[work.phase] = Ended(position, work.trained_on, work.measure)
+        return position
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Unrated classes of rated segments as weak negatives, by weight.
+
+    unrated: of every unrated class. outside: of those that the labels of the segment's video leave
+    out, where that is more (the challenge's 2nd and 7th places do so; 0.5 there).
+    """
+
+    unrated: float = 0.0
+    outside: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("unrated", "outside"):
+            refuse_below(name, getattr(self, name), 0)
+
+    @property
+    def are_any(self) -> bool:
+        return max(self.unrated, self.outside) > 0
+
+    def weights(self, outside: Tensor | None) -> float | Tensor:
+        """outside: where a class is outside the labels [B, C]; None where that was not asked."""
+        if outside is None or self.outside <= self.unrated:
+            return self.unrated
+        return torch.where(outside, self.outside, self.unrated)
 
 
 def build_seeded(build: Callable[[], nn.Module], seed: int, team: Team) -> nn.Module:
-    """The untrained model, the same for the same seed in every process."""
+    """The untrained model, the same for the same seed in every process; it trains as one."""
     torch.manual_seed(seed)
-    return build().to(team.device)
+    return share_statistics(build().to(team.device), team)
 
 
-def segment_loss(model: nn.Module, batch: RatedBatch, unrated_weight: float) -> Tensor:
-    """The loss of rated pairs; unrated classes count as negatives of the given weight."""
-    if unrated_weight:
+def segment_loss(model: nn.Module, batch: RatedBatch, negatives: Negatives) -> Tensor:
+    """The loss of rated pairs, with unrated classes as negatives of the given weights."""
+    if negatives.are_any:
         return rated_bce_with_unrated(
             batch.pair_label,
             batch.pair_weight,
             model(batch.features, batch.mask),
             batch.pair_segment,
             batch.pair_class,
-            unrated_weight,
+            negatives.weights(batch.outside),
             batch.num_segments,
         )
     logits = pair_logits(model, batch)
@@ -105,3 +149,9 @@ def watched_map(model: nn.Module, watched: RatedSegments, classes: ClassOrder, t
         scores[pairs] = pair_logits(model, watched.batch(segments))
     values = team.sum(scores).cpu().numpy()
     return evaluate_pairs(watched.labels, values, classes).mean_ap
+
+
+def video_rows(corpus: Corpus, device: torch.device) -> Tensor:
+    """The row of the video head of each evaluated class; -1 where it has none [C]."""
+    rows = corpus.video_classes.columns(np.asarray(corpus.classes.ids, np.int64))
+    return torch.from_numpy(rows).to(device)

@@ -10,10 +10,11 @@ from whenabouts.strategies.s1 import S1, train_s1
 from whenabouts.strategies.s2 import S2, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
 from whenabouts.strategies.setup import Setup
+from whenabouts.strategies.video_labels import VideoLabels, train_video_labels
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.settings import Loop, Optimiser
 
-Strategy = S1 | S2 | S3
+Strategy = S1 | S2 | S3 | VideoLabels
 
 
 def train_strategy(
@@ -33,3 +34,5 @@ def train_strategy(
             return train_s2(build, strategy, optimiser, loop, setup, final=final)
         case S3():
             return train_s3(build, strategy, optimiser, loop, setup, final=final)
+        case VideoLabels():
+            return train_video_labels(build, strategy, optimiser, loop, setup, final=final)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,29 +12,36 @@ from torch import Tensor, nn
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.videos import VideoBatch, Videos
-from whenabouts.losses import rated_bce, video_bce
+from whenabouts.losses import rated_bce, rated_bce_with_unrated, video_bce
 from whenabouts.models.hierarchical import Hierarchical
-from whenabouts.strategies.setup import Setup
+from whenabouts.strategies.setup import Negatives, Setup, video_rows
 from whenabouts.train.fit import Work
 from whenabouts.train.settings import Loop
 
 Evaluate = Callable[[nn.Module], float]
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What the loss adds to the video loss: the segment loss times segment_weight, and the sum of a
+    video's attention, frames and segments, times sparsity (an L1 term, as in STPN)."""
+
+    segment_weight: float = 0.0
+    sparsity: float = 0.0
+    negatives: Negatives = field(default_factory=Negatives)
+
+
 def video_work(
     phase: str,
     splits: Sequence[Split],
     rated_splits: Sequence[Split],
-    segment_weight: float,
+    terms: Terms,
     max_segments: int,
     loop: Loop,
     setup: Setup,
     evaluate: Evaluate | None,
 ) -> Work[VideoBatch]:
-    """Batches of the labelled videos of `splits`; rated pairs of `rated_splits` go with them.
-
-    The loss is the video loss plus segment_weight times the segment loss.
-    """
+    """Batches of the labelled videos of `splits`; rated pairs of `rated_splits` go with them."""
     corpus, team = setup.corpus, setup.team
     rows = corpus.rows(splits)
     rows = rows[np.diff(corpus.labels.offsets)[rows] > 0]
@@ -43,9 +51,11 @@ def video_work(
         corpus, rows, corpus.classes, corpus.video_classes, order, team.device, rated, max_segments
     )
 
+    head_rows = video_rows(corpus, team.device)
+
     def loss(model: nn.Module, batch: VideoBatch) -> Tensor:
         assert isinstance(model, Hierarchical)
-        return both_losses(model, batch, segment_weight)
+        return both_losses(model, batch, terms, head_rows)
 
     return Work(
         phase=phase,
@@ -57,16 +67,43 @@ def video_work(
     )
 
 
-def both_losses(model: Hierarchical, batch: VideoBatch, segment_weight: float) -> Tensor:
-    """Video loss plus segment_weight times segment loss; each segment is encoded once."""
-    encoded = model.encode_segments(batch.features, batch.mask)[0]
-    feature, _ = model.encode_video(padded(encoded, batch), batch.segment_mask)
+def both_losses(model: Hierarchical, batch: VideoBatch, terms: Terms, head_rows: Tensor) -> Tensor:
+    """The weighted sum of the terms; each segment is encoded once.
+
+    head_rows: the row of the video head of each evaluated class, -1 where there is none [C].
+    """
+    encoded, frame_attention = model.encode_segments(batch.features, batch.mask)
+    feature, attention = model.encode_video(padded(encoded, batch), batch.segment_mask)
     loss: Tensor = video_bce(batch.labels, model.video_logits(feature), batch.num_videos)
-    if segment_weight and len(batch.pair_class):
-        logits = model.pair_logits_of(encoded, batch.pair_segment, batch.pair_class)
-        segments = rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_rated)
-        loss = loss + segment_weight * segments
+    if terms.sparsity:
+        loss = loss + terms.sparsity * (frame_attention.sum() + attention.sum()) / batch.num_videos
+    if terms.segment_weight and len(batch.pair_class):
+        if terms.negatives.are_any:
+            segments = _segment_loss_with_negatives(model, encoded, batch, terms, head_rows)
+        else:
+            logits = model.pair_logits_of(encoded, batch.pair_segment, batch.pair_class)
+            segments = rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_rated)
+        loss = loss + terms.segment_weight * segments
     return loss
+
+
+def _segment_loss_with_negatives(
+    model: Hierarchical, encoded: Tensor, batch: VideoBatch, terms: Terms, head_rows: Tensor
+) -> Tensor:
+    """The segment loss over all classes of the rated segments."""
+    rated, pair_rated = batch.pair_segment.unique(return_inverse=True)
+    video = batch.place[rated] // batch.segment_mask.shape[1]
+    labels = batch.labels[video][:, head_rows.clamp_min(0)]  # [R, C]
+    outside = (labels == 0) & (head_rows >= 0)
+    return rated_bce_with_unrated(
+        batch.pair_label,
+        batch.pair_weight,
+        model.segment_head(encoded[rated]),
+        pair_rated,
+        batch.pair_class,
+        terms.negatives.weights(outside),
+        batch.num_rated,
+    )
 
 
 def padded(encoded: Tensor, batch: VideoBatch) -> Tensor:

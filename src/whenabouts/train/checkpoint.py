@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimiser, random state and position in one safetensors file, never pickle.
 
-Tensors are named `model/NAME`, `optimiser/NAME/STATE` and `random/DEVICE`; the position and the
-history of the search are JSON under the one key of the file's metadata.
+Tensors are named `model/NAME`, `optimiser/NAME/STATE`, `average/NAME` and `random/DEVICE`; the
+position and the history of the search are JSON under the one key of the file's metadata.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import RunError
 from whenabouts.core.settings import from_dict
+from whenabouts.train.average import Average
 
 FORMAT = 1
 KEY = "whenabouts"
@@ -27,35 +28,45 @@ KEY = "whenabouts"
 
 @dataclass
 class Position:
-    """Where a phase of training stands: steps done, the best V2 mAP so far, lines logged."""
+    """Where a phase of training stands: steps done, the best look at V2 so far, lines logged."""
 
     phase: str
     step: int = 0
     best_step: int = 0
-    best_mean_ap: float = -1.0
+    best: float = -1.0
     evaluations_since_best: int = 0
     is_done: bool = False
     log_position: int = 0
     elapsed_s: float = 0.0
     history: tuple[float, ...] = ()
 
-    def note(self, mean_ap: float) -> bool:
+    def note(self, value: float) -> bool:
         """Take in an evaluation; True if it is the best so far."""
-        self.history += (mean_ap,)
-        is_best = mean_ap > self.best_mean_ap
+        self.history += (value,)
+        is_best = value > self.best
         if is_best:
-            self.best_step, self.best_mean_ap = self.step, mean_ap
+            self.best_step, self.best = self.step, value
         self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
         return is_best
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer, position: Position) -> None:
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimiser: Optimizer,
+    position: Position,
+    average: Average | None = None,
+) -> None:
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= _optimiser_tensors(model, optimiser) | _random_tensors()
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.tensors.items()}
     _write(path, tensors, {"position": asdict(position)})
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer) -> Position:
+def load_checkpoint(
+    path: Path, model: nn.Module, optimiser: Optimizer, average: Average | None = None
+) -> Position:
     """Put everything back in place; the run goes on as if it had never stopped.
 
     Raises RunError if the file is no checkpoint of this model.
@@ -69,6 +80,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer) -> Posit
         )
     _load_model(path, model, _under("model/", tensors))
     _load_optimiser(path, model, optimiser, _under("optimiser/", tensors))
+    if average is not None:
+        _load_average(path, average, _under("average/", tensors))
     _load_random(tensors)
     return from_dict(Position, facts["position"], str(path))
 
@@ -154,6 +167,18 @@ def _load_optimiser(
                 rule="a checkpoint fits the recipe it was trained with",
             )
         optimiser.state[parameter][key] = value.to(parameter.device)
+
+
+def _load_average(path: Path, average: Average, tensors: dict[str, Tensor]) -> None:
+    shapes = {name: value.shape for name, value in average.tensors.items()}
+    if {name: value.shape for name, value in tensors.items()} != shapes:
+        raise RunError(
+            "the average of the weights is missing or fits no parameter",
+            where=path,
+            rule="a checkpoint fits the recipe it was trained with",
+        )
+    for name, value in average.tensors.items():
+        value.copy_(tensors[name])
 
 
 def _random_tensors() -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """One process or many (torchrun): the same code, the same result.
 
-Each process takes its share of every batch; gradients are summed, not averaged, because each loss
-is already divided by the size of the whole batch.
+Each process takes its share of every batch. Gradients are summed, not averaged, because each loss
+is already divided by the size of the whole batch; batch norms see the whole batch too. Dropout
+alone differs: each process draws the noise of its own share, so that with dropout the result is
+that of one process in distribution, not number by number.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from whenabouts.core.errors import UsageError
+from whenabouts.models.embedding import NormedLinear
 
 Kind = TypeVar("Kind", bound=np.generic)
 
@@ -43,13 +46,21 @@ class Team:
         return range(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def sum_gradients(self, model: nn.Module) -> None:
+        """Give every process the gradients of the whole batch.
+
+        A share may leave a parameter out that another one reaches, as where it holds no rated pair;
+        what no process has a gradient of stays without one, as it would in one process.
+        """
         if self.size == 1:
             return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        distributed.all_reduce(flat)
-        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients])):
-            gradient.copy_(part.view_as(gradient))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
+        is_here = parts[0].new_tensor([p.grad is not None for p in trained])
+        flat = self.sum(torch.cat([*parts, is_here]))
+        *parts, holders = flat.split([*map(len, parts), len(trained)])
+        for parameter, gradient, num_holders in zip(trained, parts, holders.tolist()):
+            if num_holders:
+                parameter.grad = gradient.view_as(parameter)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place."""
@@ -57,10 +68,35 @@ class Team:
             distributed.all_reduce(tensor)
         return tensor
 
+    def seed_noise(self, seed: int, step: int) -> None:
+        """Begin the noise of a step: another in each process, the same again after a resume.
+
+        One process draws on from the state that its checkpoint holds.
+        """
+        if self.size > 1:
+            state = np.random.SeedSequence([seed, step, self.rank]).generate_state(1, np.uint64)
+            torch.manual_seed(int(state[0]))
+
+    def any(self, mark: bool) -> bool:
+        """Whether the mark is set in any process: all of them get the same answer."""
+        return mark if self.size == 1 else bool(self.sum(torch.tensor(float(mark)).to(self.device)))
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.size > 1:
             distributed.barrier()
+
+
+def share_statistics(model: nn.Module, team: Team) -> nn.Module:
+    """The model, whose batch norms from now on normalise by the whole batch, not by one share.
+
+    Nothing changes for one process. With several, all of them must take part in every step.
+    """
+    if team.size > 1:
+        for module in model.modules():
+            if isinstance(module, NormedLinear):
+                module.sum_over_shares = team.sum
+    return model
 
 
 @contextmanager

@@ -7,14 +7,11 @@ that was killed and resumed ends with the same bytes as one that never stopped.
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +19,19 @@ from torch.optim import Optimizer
 
 from whenabouts.core.errors import WhenaboutsError
 from whenabouts.core.progress import Progress, progress
+from whenabouts.train.ahead import gathered_ahead
+from whenabouts.train.average import Average
 from whenabouts.train.checkpoint import Position, load_checkpoint, save_checkpoint, save_weights
+from whenabouts.train.clock import Clock
 from whenabouts.train.distributed import Team
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.settings import Loop, Optimiser
+from whenabouts.train.stop import stop_on_signal
 
+Measure = Literal["mean_ap", "gap"]
+MEASURES: dict[Measure, str] = {"mean_ap": "mAP", "gap": "GAP@20"}
 Batch = TypeVar("Batch")
+Loss = Callable[[nn.Module, Batch], Tensor]
 
 
 class InterruptedRunError(WhenaboutsError):
@@ -39,16 +43,17 @@ class Work(Generic[Batch]):
     """What a strategy hands to `fit`.
 
     batch: step -> this process's share of the batch. loss: summed over the share, divided by the
-    size of the whole batch. evaluate: model -> mAP to watch, or None to train for max_steps.
-    num_examples: examples of an epoch.
+    size of the whole batch. evaluate: model -> what to watch on V2, more being better, or None to
+    train for max_steps. num_examples: examples of an epoch. measure: what is watched.
     """
 
     phase: str
     batch: Callable[[int], Batch]
-    loss: Callable[[nn.Module, Batch], Tensor]
+    loss: Loss[Batch]
     evaluate: Callable[[nn.Module], float] | None
     num_examples: int
     trained_on: tuple[str, ...]
+    measure: Measure = "mean_ap"
 
 
 @dataclass(frozen=True)
@@ -80,82 +85,174 @@ def fit(
 
     Writes the best weights (the last ones, where nothing is watched) to `run/PHASE.safetensors`.
     """
-    folder = Folder(run, work.phase)
-    optimiser = build_optimiser(model, optimiser_settings)
-    position = _begin(folder, model, optimiser, log, team)
-    clock = _Clock(position, loop.checkpoint_every_s)
-    with stop_on_signal() as stop, _bar(work, loop, team) as bar:
+    phase = _begin(model, work, optimiser_settings, loop, Folder(run, work.phase), log, team)
+    position, clock = phase.position, phase.clock
+    is_ahead = team.device.type == "cuda"
+    with (
+        stop_on_signal() as stop,
+        _bar(phase) as bar,
+        gathered_ahead(work.batch, is_wanted=is_ahead) as batch,
+    ):
         bar.done = position.step
         while position.step < loop.max_steps and not position.is_done:
             rate = learning_rate(optimiser_settings, position.step, loop.batch_size)
-            loss = _step(model, optimiser, work, position.step, rate, optimiser_settings, team)
+            loss = phase.step(batch(position.step), rate)
             position.step += 1
             if position.step % loop.evaluate_every == 0 or position.step == loop.max_steps:
-                _log_training(log, work, loop, position, loss, rate, clock, team)
-                _evaluate(model, work, loop, position, folder, log, clock, team)
+                phase.log_training(loss, rate)
+                phase.look()
                 clock.rate(position.step)  # the time of looking is not time of training
-            bar.advance(1, _note(position))
-            if clock.is_due or stop.is_asked or position.is_done:
-                _save(folder, model, optimiser, position, log, clock, team)
-            if stop.is_asked and not position.is_done:
+            bar.advance(1, _note(phase))
+            is_stopping = team.any(stop.is_asked)
+            if clock.is_due or is_stopping or position.is_done:
+                phase.save()
+            if is_stopping and not position.is_done:
                 raise InterruptedRunError(
                     f"stopped at step {position.step}", where=run, remedy="go on with --resume"
                 )
     if position.step >= loop.max_steps and not position.is_done:
         position.is_done = True
-        _save(folder, model, optimiser, position, log, clock, team)
+        phase.save()
     return position
 
 
 def _begin(
-    folder: Folder, model: nn.Module, optimiser: Optimizer, log: MetricsLog, team: Team
-) -> Position:
+    model: nn.Module,
+    work: Work[Batch],
+    settings: Optimiser,
+    loop: Loop,
+    folder: Folder,
+    log: MetricsLog,
+    team: Team,
+) -> _Phase[Batch]:
     """Where the phase stands; the log is cut to what it held then.
 
     A phase begins with a checkpoint, so that lines of an attempt killed before the next one are
     cut too. The log of a phase that is done is left alone: later phases have written behind it.
     """
-    if not folder.checkpoint.exists():
-        position = Position(folder.phase)
-        _write_checkpoint(folder, model, optimiser, position, log, team)
-        return position
-    position = load_checkpoint(folder.checkpoint, model, optimiser)
-    if team.is_main and not position.is_done:
-        log.rewind(position.log_position)
-    return position
+    optimiser = build_optimiser(model, settings)
+    average = Average(model, loop.average_half_life) if loop.average_half_life else None
+    is_new = not folder.checkpoint.exists()
+    position = Position(folder.phase)
+    if not is_new:
+        position = load_checkpoint(folder.checkpoint, model, optimiser, average)
+        if team.is_main and not position.is_done:
+            log.rewind(position.log_position)
+    clock = Clock(position.step, position.elapsed_s, loop.checkpoint_every_s)
+    phase = _Phase(
+        model, optimiser, average, position, work, settings, loop, folder, log, clock, team
+    )
+    if is_new:
+        phase.write_checkpoint()
+    return phase
 
 
-def _step(
-    model: nn.Module,
-    optimiser: Optimizer,
-    work: Work[Batch],
-    step: int,
-    rate: float,
-    settings: Optimiser,
-    team: Team,
-) -> Tensor:
-    """One step of gradient descent; returns this process's part of the loss."""
-    model.train()
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.zero_grad()
-    loss = work.loss(model, work.batch(step))
-    loss.backward()
-    team.sum_gradients(model)
-    if settings.clip_norm:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-    optimiser.step()
-    return loss.detach()
+@dataclass
+class _Phase(Generic[Batch]):
+    """A phase under way: what training changes (the first four), and what it works with."""
+
+    model: nn.Module
+    optimiser: Optimizer
+    average: Average | None
+    position: Position
+    work: Work[Batch]
+    settings: Optimiser
+    loop: Loop
+    folder: Folder
+    log: MetricsLog
+    clock: Clock
+    team: Team
+
+    def __post_init__(self) -> None:
+        loss = self.work.loss
+        # Segments of a batch differ in number: dynamic shapes, or each would be compiled anew.
+        self._loss: Loss[Batch] = torch.compile(loss, dynamic=True) if self.loop.compile else loss
+        self._is_half = reduced_precision(self.loop, self.team.device)
+
+    def step(self, batch: Batch, rate: float) -> Tensor:
+        """One step of gradient descent; returns this process's part of the loss."""
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad()
+        self.team.seed_noise(self.loop.seed, self.position.step)
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self._is_half):
+            loss = self._loss(self.model, batch)
+        loss.backward()
+        self.team.sum_gradients(self.model)
+        if self.settings.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.take(self.model, self.position.step + 1)
+        return loss.detach()
+
+    # ---- looking, logging, saving ----------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look at V2; keep the best weights; declare the plateau."""
+        position = self.position
+        if self.work.evaluate is None and position.step < self.loop.max_steps:
+            return
+        averaged = nullcontext() if self.average is None else self.average.in_place_of(self.model)
+        with averaged:
+            value = self._watch()
+            if value is None or position.note(value):
+                self._save_weights()
+        if value is None:
+            return
+        position.is_done = position.evaluations_since_best >= self.loop.patience
+        time_s = round(self.clock.elapsed_s, 3)
+        self._log("evaluate", split="v2", **{self.work.measure: value}, time_s=time_s)
+
+    def _watch(self) -> float | None:
+        if self.work.evaluate is None:
+            return None
+        self.model.eval()
+        with torch.inference_mode():
+            return self.work.evaluate(self.model)
+
+    def log_training(self, loss: Tensor, rate: float) -> None:
+        whole_loss = float(self.team.sum(loss.clone()))
+        segments_per_s = self.clock.rate(self.position.step) * self.loop.batch_size
+        self._log(
+            "train", loss=whole_loss, learning_rate=rate, time_s=round(self.clock.elapsed_s, 3),
+            segments_per_s=round(segments_per_s, 1),
+        )  # fmt: skip
+
+    def _log(self, kind: str, **values: object) -> None:
+        if self.team.is_main:
+            step = self.position.step
+            epoch = step * self.loop.batch_size / self.work.num_examples
+            self.log.write(kind, step, phase=self.work.phase, epoch=round(epoch, 4), **values)
+
+    def _save_weights(self) -> None:
+        if self.team.is_main:
+            step, trained_on = self.position.step, self.work.trained_on
+            facts = {"phase": self.work.phase, "step": step, "trained_on": trained_on}
+            save_weights(self.folder.weights, self.model, facts)
+
+    def save(self) -> None:
+        self.position.elapsed_s = self.clock.elapsed_s
+        self.write_checkpoint()
+        self.clock.saved()
+
+    def write_checkpoint(self) -> None:
+        if self.team.is_main:
+            self.position.log_position = self.log.position()
+            path = self.folder.checkpoint
+            save_checkpoint(path, self.model, self.optimiser, self.position, self.average)
 
 
 def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
+    """Weight decay pulls on matrices alone: biases and scales of norms need not be small."""
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = (
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     )
+    return kind([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
 
 
 def learning_rate(settings: Optimiser, step: int, batch_size: int) -> float:
@@ -165,154 +262,25 @@ def learning_rate(settings: Optimiser, step: int, batch_size: int) -> float:
     return settings.learning_rate * fallen * risen
 
 
-# ---- looking, logging, saving --------------------------------------------------------------------
+def reduced_precision(loop: Loop, device: torch.device) -> bool:
+    """Whether products run in bfloat16; weights, losses and what is looked at stay float32."""
+    return loop.precision == "bfloat16" or (loop.precision == "auto" and device.type == "cuda")
 
 
-def _evaluate(
-    model: nn.Module,
-    work: Work[Batch],
-    loop: Loop,
-    position: Position,
-    folder: Folder,
-    log: MetricsLog,
-    clock: _Clock,
-    team: Team,
-) -> None:
-    """Look at the watched mAP; keep the best weights; declare the plateau."""
-    if work.evaluate is None:
-        if position.step == loop.max_steps:
-            _save_weights(folder, model, work, position, team)
-        return
-    model.eval()
-    with torch.inference_mode():
-        mean_ap = work.evaluate(model)
-    if position.note(mean_ap):
-        _save_weights(folder, model, work, position, team)
-    position.is_done = position.evaluations_since_best >= loop.patience
-    if team.is_main:
-        epoch = position.step * loop.batch_size / work.num_examples
-        log.write(
-            "evaluate", position.step, phase=work.phase, epoch=round(epoch, 4), split="v2",
-            mean_ap=mean_ap, time_s=round(clock.elapsed_s, 3),
-        )  # fmt: skip
-
-
-def _log_training(
-    log: MetricsLog,
-    work: Work[Batch],
-    loop: Loop,
-    position: Position,
-    loss: Tensor,
-    rate: float,
-    clock: _Clock,
-    team: Team,
-) -> None:
-    whole_loss = float(team.sum(loss.clone()))
-    if team.is_main:
-        epoch = position.step * loop.batch_size / work.num_examples
-        log.write(
-            "train", position.step, phase=work.phase, epoch=round(epoch, 4), loss=whole_loss,
-            learning_rate=rate, time_s=round(clock.elapsed_s, 3),
-            segments_per_s=round(clock.rate(position.step) * loop.batch_size, 1),
-        )  # fmt: skip
-
-
-def _save_weights(
-    folder: Folder, model: nn.Module, work: Work[Batch], position: Position, team: Team
-) -> None:
-    if team.is_main:
-        facts = {"phase": work.phase, "step": position.step, "trained_on": work.trained_on}
-        save_weights(folder.weights, model, facts)
-
-
-def _save(
-    folder: Folder,
-    model: nn.Module,
-    optimiser: Optimizer,
-    position: Position,
-    log: MetricsLog,
-    clock: _Clock,
-    team: Team,
-) -> None:
-    position.elapsed_s = clock.elapsed_s
-    _write_checkpoint(folder, model, optimiser, position, log, team)
-    clock.saved()
-
-
-def _write_checkpoint(
-    folder: Folder,
-    model: nn.Module,
-    optimiser: Optimizer,
-    position: Position,
-    log: MetricsLog,
-    team: Team,
-) -> None:
-    if team.is_main:
-        position.log_position = log.position()
-        save_checkpoint(folder.checkpoint, model, optimiser, position)
-
-
-def _note(position: Position) -> str:
-    if position.best_mean_ap < 0:
+def _note(phase: _Phase[Batch]) -> str:
+    position = phase.position
+    if position.best < 0:
         return ""
-    return f"best V2 mAP {position.best_mean_ap:.4f} at step {position.best_step}"
+    name = MEASURES[phase.work.measure]
+    return f"best V2 {name} {position.best:.4f} at step {position.best_step}"
 
 
 @contextmanager
-def _bar(work: Work[Batch], loop: Loop, team: Team) -> Iterator[Progress]:
-    if not team.is_main:
-        yield Progress(work.phase, loop.max_steps, "steps", every_s=float("inf"))
+def _bar(phase: _Phase[Batch]) -> Iterator[Progress]:
+    max_steps, name = phase.loop.max_steps, phase.work.phase
+    if not phase.team.is_main:
+        yield Progress(name, max_steps, "steps", every_s=float("inf"))
         return
-    stops = ", ends sooner at the plateau" if work.evaluate is not None else ""
-    with progress(f"train ({work.phase}{stops})", loop.max_steps, "steps") as bar:
+    stops = ", ends sooner at the plateau" if phase.work.evaluate is not None else ""
+    with progress(f"train ({name}{stops})", max_steps, "steps") as bar:
         yield bar
-
-
-class _Clock:
-    """Seconds of training over all sittings, and when the next checkpoint is due."""
-
-    def __init__(self, position: Position, checkpoint_every_s: float) -> None:
-        self._before_s, self._every_s = position.elapsed_s, checkpoint_every_s
-        self._began_s = self._saved_s = time.monotonic()
-        self._rated = (position.step, self._began_s)
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._began_s
-
-    @property
-    def is_due(self) -> bool:
-        return time.monotonic() - self._saved_s >= self._every_s
-
-    def saved(self) -> None:
-        self._saved_s = time.monotonic()
-
-    def rate(self, step: int) -> float:
-        """Steps a second since the last call."""
-        now_s = time.monotonic()
-        (last_step, last_s), self._rated = self._rated, (step, now_s)
-        return (step - last_step) / max(now_s - last_s, 1e-9)
-
-
-class _Stop:
-    """Whether a signal has asked to stop."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-
-    def ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.is_asked:  # a second Ctrl-C does not wait for the step to end
-            raise KeyboardInterrupt
-        self.is_asked = True
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM set a mark that the loop reads between steps."""
-    stop = _Stop()
-    kept = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

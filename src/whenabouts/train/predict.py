@@ -1,7 +1,8 @@
 """Predict: a run over every segment of a corpus -> Scores, written as a stream.
 
 Memory stays flat however many videos there are; under torchrun each process writes its own rows; an
-interrupted call goes on where it was.
+interrupted call goes on where it was. Attention on segments needs a video whole: where it is kept,
+a process has the videos that begin in its block of rows, and its marks stand where a video begins.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -20,23 +22,33 @@ from numpy.typing import NDArray
 from torch import nn
 
 from whenabouts.core.atomic import write_json
+from whenabouts.core.errors import UsageError
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import ScoresWriter, partial_path
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.segments import SegmentChunk, SegmentChunks
+from whenabouts.feed.whole_videos import VideoChunk, VideoChunks
+from whenabouts.models.hierarchical import Hierarchical, HierarchicalSettings
+from whenabouts.models.table import FAMILIES
 from whenabouts.train.distributed import Team
 from whenabouts.train.run import Run
 from whenabouts.train.settings import refuse_below
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
 
 SAVE_EVERY_S = 15.0
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """chunk_size: segments computed at once; dtype: of the scores on the disk."""
+    """chunk_size: segments computed at once; dtype: of the scores on the disk; attention: keep the
+    attention on frames and segments beside them."""
 
     chunk_size: int = 512
     dtype: str = "float32"
+    attention: bool = False
 
     def __post_init__(self) -> None:
         refuse_below("chunk_size", self.chunk_size, 1)
@@ -51,14 +63,27 @@ def predict(
     team: Team,
     made_by: dict[str, Any],
 ) -> int:
-    """Write Scores of every segment of the given videos to `out`; returns how many there are."""
+    """Write Scores of every segment of the given videos to `out`; returns how many there are.
+
+    The run of a video classifier scores the videos as wholes, for the video classes. Raises
+    UsageError where attention is to be kept and the run's model has none.
+    """
     run.check_fits(corpus)
     model, facts = run.load_model()
+    if settings.attention:
+        _refuse_without_attention(run, model)
     model.to(team.device)
-    chunks = SegmentChunks(corpus, rows, team.device, settings.chunk_size)
-    with closing(ScoresWriter(out, chunks.table, run.classes, settings.dtype)) as writer:
+    chunks: SegmentChunks | VideoChunks
+    if run.scores_videos:
+        chunks, classes = VideoChunks(corpus, rows, team.device), run.video_classes
+    else:
+        chunks = SegmentChunks(corpus, rows, team.device, settings.chunk_size)
+        classes = run.classes
+    frames = corpus.dataset.grid.num_frames if settings.attention else None
+    with closing(ScoresWriter(out, chunks.table, classes, settings.dtype, frames)) as writer:
         mark = _Mark(partial_path(out), team, _key(run, corpus, rows, settings))
-        _predict_block(model, chunks, team.block(len(chunks.table)), writer, mark)
+        block = team.block(len(chunks.table))
+        _predict_block(model, chunks, block, writer, mark, attention=settings.attention)
         writer.flush()
         team.wait()
         if team.is_main:
@@ -67,21 +92,80 @@ def predict(
     return len(chunks.table)
 
 
+def _refuse_without_attention(run: Run, model: nn.Module) -> None:
+    if not isinstance(model, Hierarchical):
+        families = [n for n, kind in FAMILIES.items() if kind in get_args(HierarchicalSettings)]
+        raise UsageError(
+            f"the model of the run, {run.recipe['model']['family']}, has no attention to keep",
+            where=run.path,
+            rule=f"models with attention are {', '.join(families)}",
+            remedy="predict without --attention",
+        )
+
+
 def _predict_block(
-    model: nn.Module, chunks: SegmentChunks, block: range, writer: ScoresWriter, mark: _Mark
+    model: nn.Module,
+    chunks: SegmentChunks | VideoChunks,
+    block: range,
+    writer: ScoresWriter,
+    mark: _Mark,
+    *,
+    attention: bool,
 ) -> None:
     """Score this process's rows, from the first that no earlier attempt has written."""
-    first = mark.read(block)
-    with progress("predict", len(block), "segments") as bar, torch.inference_mode():
-        bar.advance(first - block.start)
-        for chunk in chunks.chunks(first, block.stop):
-            values = _scores(model, chunk)
-            writer.write(chunk.first, values)
-            bar.advance(len(values))
-            mark.write(chunk.first + len(values), writer)
+    at = mark.read(block)
+    write = _write_with_attention if attention else _write_chunks
+    with progress("predict", len(block), chunks.unit) as bar, torch.inference_mode():
+        bar.advance(at - block.start)
+        for end in write(model, chunks, range(at, block.stop), writer):
+            bar.advance(end - at)
+            mark.write(end, writer)
+            at = end
 
 
-def _scores(model: nn.Module, chunk: SegmentChunk) -> NDArray[np.float32]:
+def _write_chunks(
+    model: nn.Module, chunks: SegmentChunks | VideoChunks, rows: range, writer: ScoresWriter
+) -> Iterator[int]:
+    """Scores a chunk at a time; yields the row behind each."""
+    for chunk in chunks.chunks(rows.start, rows.stop):
+        values = _scores(model, chunk)
+        writer.write(chunk.first, values)
+        yield chunk.first + len(values)
+
+
+def _write_with_attention(
+    model: nn.Module, chunks: SegmentChunks | VideoChunks, rows: range, writer: ScoresWriter
+) -> Iterator[int]:
+    """Scores and attention a group of whole videos at a time; yields the row behind each."""
+    assert isinstance(model, Hierarchical)
+    assert isinstance(chunks, SegmentChunks)
+    for group in chunks.groups(rows.start, rows.stop):
+        parts = chunks.chunks(group.first, group.end)
+        encoded = torch.cat([_write_encoded(model, chunk, writer) for chunk in parts])
+        attention = segment_attention(model, encoded, group.segment_mask)
+        writer.write_segment_attention(group.first, attention.cpu().numpy())
+        yield group.end
+
+
+def _write_encoded(model: Hierarchical, chunk: SegmentChunk, writer: ScoresWriter) -> Tensor:
+    """Scores and frame attention of a chunk, from one encoding; returns its features [B, E]."""
+    encoded, attention = model.encode_segments(chunk.features, chunk.mask)
+    writer.write(chunk.first, model.segment_head(encoded).sigmoid_().cpu().numpy())
+    kept = attention.masked_fill(~chunk.mask, torch.nan)
+    writer.write_frame_attention(chunk.first, kept.cpu().numpy())
+    return encoded
+
+
+def segment_attention(
+    model: Hierarchical, encoded: Float[Tensor, "N E"], segment_mask: Bool[Tensor, "B S"]
+) -> Float[Tensor, " N"]:
+    """The attention on the N segments, one after another, of B whole videos."""
+    padded = encoded.new_zeros(*segment_mask.shape, encoded.shape[1])
+    padded[segment_mask] = encoded
+    return model.encode_video(padded, segment_mask)[1][segment_mask]
+
+
+def _scores(model: nn.Module, chunk: SegmentChunk | VideoChunk) -> NDArray[np.float32]:
     values: NDArray[np.float32] = model(chunk.features, chunk.mask).sigmoid_().cpu().numpy()
     return values
 
@@ -90,7 +174,7 @@ def _key(run: Run, corpus: Corpus, rows: NDArray[np.int64], settings: PredictSet
     """Says whether rows written earlier belong to the same prediction."""
     parts = hashlib.blake2b(run.weights_path.read_bytes(), digest_size=16)
     parts.update(corpus.video_ids[rows].tobytes() + corpus.num_frames[rows].tobytes())
-    parts.update(settings.dtype.encode())
+    parts.update(settings.dtype.encode() + b" attention" * settings.attention)
     return parts.hexdigest()
 
 

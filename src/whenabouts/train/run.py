@@ -25,8 +25,14 @@ from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import RunError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.corpus.dataset import DatasetSettings
-from whenabouts.models.table import ModelSettings, build_model, model_settings
+from whenabouts.corpus.dataset import DatasetSettings, listing
+from whenabouts.models.table import FAMILIES, ModelSettings, build_model, model_settings
+from whenabouts.models.video_table import (
+    VIDEO_FAMILIES,
+    VideoSettings,
+    build_video_model,
+    video_model_settings,
+)
 from whenabouts.train.checkpoint import load_weights
 
 FORMAT = 1
@@ -45,10 +51,20 @@ class Run:
 
     def load_model(self) -> tuple[nn.Module, dict[str, Any]]:
         """The trained model, in evaluation mode, and the facts stored with its weights."""
-        settings = model_settings(self.recipe.get("model"), f"{self.path / 'recipe.json'}: model")
-        model = build_for(settings, self.dataset, self.classes, self.video_classes)
+        model = build_for(self.model_settings, self.dataset, self.classes, self.video_classes)
         facts = load_weights(self.weights_path, model)
         return model.eval(), facts
+
+    @property
+    def model_settings(self) -> ModelSettings | VideoSettings:
+        values, where = self.recipe.get("model"), f"{self.path / 'recipe.json'}: model"
+        is_video = isinstance(values, dict) and values.get("family") in VIDEO_FAMILIES
+        return (video_model_settings if is_video else model_settings)(values, where)
+
+    @property
+    def scores_videos(self) -> bool:
+        """Whether it is a video classifier: it scores whole videos for the video classes."""
+        return not isinstance(self.model_settings, tuple(FAMILIES.values()))
 
     @property
     def weights_path(self) -> Path:
@@ -69,12 +85,15 @@ class Run:
 
 
 def build_for(
-    settings: ModelSettings,
+    settings: ModelSettings | VideoSettings,
     dataset: DatasetSettings,
     classes: ClassOrder,
     video_classes: ClassOrder,
 ) -> nn.Module:
     """The untrained model of these settings for such data and classes."""
+    if isinstance(settings, VideoSettings):
+        widths = tuple(feature.width for feature in dataset.features)
+        return build_video_model(settings, widths, len(video_classes))
     return build_model(
         settings,
         dataset.width,
@@ -85,9 +104,9 @@ def build_for(
 
 
 def _what_a_model_sees(dataset: DatasetSettings) -> str:
-    features = ", ".join(f"{f.name} ({f.width} bytes)" for f in dataset.features)
+    limits = f"[{dataset.low:g}, {dataset.high:g}]"
     return (
-        f"features {features} in [{dataset.low:g}, {dataset.high:g}] and segments of "
+        f"features {listing(dataset.features)} in {limits} and segments of "
         f"{dataset.segment_s} s x {dataset.frames_per_s} frames"
     )
 

@@ -13,7 +13,8 @@ class Optimiser:
     """Adam or AdamW, and how the learning rate falls.
 
     The rate at a step is learning_rate * decay ** (examples seen / decay_examples), after
-    `warmup_steps` of linear rise. weight_decay is decoupled under adamw, L2 under adam.
+    `warmup_steps` of linear rise. weight_decay is of matrices alone: decoupled under adamw, L2
+    under adam.
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -50,11 +51,18 @@ class Loop:
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints; how often changes what a crash costs, never the result."""
     seed: int = 0
+    average_half_life: int = 0
+    """Steps in which an old weight loses half its part in the exponential moving average that is
+    looked at and kept; 0 keeps the weights as they are."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the products in a step; auto: bfloat16 on CUDA, float32 on the CPU."""
+    compile: bool = False
+    """Compile the loss with torch.compile: a minute at the start for faster steps."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_steps", "evaluate_every", "patience"):
             refuse_below(name, getattr(self, name), 1)
-        for name in ("seed", "checkpoint_every_s"):
+        for name in ("seed", "checkpoint_every_s", "average_half_life"):
             refuse_below(name, getattr(self, name), 0)
 
 

@@ -1,0 +1,1 @@
+"""Several scores of one thing -> one: fusion with video scores, candidates, their search."""

@@ -1,0 +1,176 @@
+"""The rated pairs of two kinds of scores, gathered once, so that a trial of a fusion is quick.
+
+The mAP is that of `metrics.segment_map.evaluate_pairs`, and so that of `evaluate_scores` while no
+list is full: only rated pairs are ranked. A rated pair that has no segment score is not listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.core.errors import ScoresError
+from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.ranking import let_go, order_keys
+from whenabouts.core.scores import Scores
+from whenabouts.ensemble.candidates import CandidateFilter, class_keys, reaches, topic_ranks
+from whenabouts.ensemble.fusion import FusionSettings, below_candidates, fused
+from whenabouts.ensemble.video_scores import VideoScores, refuse_out_of_range
+from whenabouts.metrics.segment_map import POSITIVE
+
+VIDEOS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class RatedPairs:
+    """P scored rated pairs, ordered by (class, video id, start).
+
+    video, segment: their scores, video NaN where there is none; topic_rank, video_rank: places of
+    the class in the video and of the video in the class, from 0; class_number: 0..G-1;
+    first_half: is the video in the first half? num_positives: [3, G] of all rated pairs, scored or
+    not: of all videos, of the first half, of the second.
+    """
+
+    video: NDArray[np.floating]
+    segment: NDArray[np.floating]
+    topic_rank: NDArray[np.int64]
+    video_rank: NDArray[np.int64]
+    class_number: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    first_half: NDArray[np.bool_]
+    num_positives: NDArray[np.int64]
+
+    def mean_aps(self, settings: FusionSettings) -> tuple[float, float, float]:
+        """mAP over all videos, over the first half, over the second; NaN without positives."""
+        scores = fused(settings.exponents, self.video, self.segment)
+        passed = self.candidates(settings.candidates)
+        ranking = self._ranking(np.where(passed, scores, below_candidates(scores)))
+        in_first = self.first_half[ranking]
+        parts = (ranking, ranking[in_first], ranking[~in_first])
+        whole, first, second = (self._mean_ap(*part) for part in zip(parts, self.num_positives))
+        return whole, first, second
+
+    def candidates(self, chosen: CandidateFilter) -> NDArray[np.bool_]:
+        passed = np.ones(len(self.video), np.bool_)
+        if chosen.top_topics is not None:
+            passed &= self.topic_rank < chosen.top_topics
+        if chosen.top_videos is not None:
+            passed &= self.video_rank < chosen.top_videos
+        if chosen.min_video_score is not None:
+            passed &= reaches(self.video, chosen.min_video_score)
+        passed |= np.isnan(self.video)
+        return passed
+
+    def _ranking(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The pairs, class by class, best first; equals stay in the order (video id, start)."""
+        of_score = order_keys(scores, np.zeros(len(scores), np.uint32)) >> np.uint64(32)
+        of_class = self.class_number.astype(np.uint64) << np.uint64(32)
+        return np.argsort(of_class | of_score, kind="stable")
+
+    def _mean_ap(self, ranking: NDArray[np.int64], num_positives: NDArray[np.int64]) -> float:
+        number, positive = self.class_number[ranking], self.positive[ranking]
+        num_ranked = np.bincount(number, minlength=len(num_positives))
+        hits_in = np.bincount(number[positive], minlength=len(num_positives))
+        before, hits_before = np.cumsum(num_ranked) - num_ranked, np.cumsum(hits_in) - hits_in
+        rank = np.arange(1, len(ranking) + 1) - before[number]
+        precision = (np.cumsum(positive) - hits_before[number]) / rank
+        total = np.bincount(number, precision * positive, len(num_positives))
+        judged = num_positives > 0
+        return float((total[judged] / num_positives[judged]).mean()) if judged.any() else np.nan
+
+
+def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> RatedPairs:
+    """Gather the rated pairs. Raises ScoresError if none is scored, or a score is not in [0, 1]."""
+    table = segments.segments
+    rows = table.rows_of(truth.video, truth.start_s)
+    columns = segments.classes.columns(truth.class_id)
+    scored = np.flatnonzero((rows >= 0) & (columns >= 0))
+    if not len(scored):
+        raise ScoresError(
+            "none of the rated segments is scored",
+            where=segments.path,
+            remedy="predict the splits that are rated",
+        )
+    class_ids, class_number = np.unique(truth.class_id, return_inverse=True)
+    scored = scored[np.lexsort((table.tie_ranks[rows[scored]], class_number[scored]))]
+    row, column = rows[scored], columns[scored]
+    in_first, positive = first_half(truth.video), truth.score >= POSITIVE
+    halves = (np.ones(len(truth), np.bool_), in_first, ~in_first)
+    video_score, topic_rank = _of_videos(videos, table.video[row], column)
+    return RatedPairs(
+        video=video_score,
+        segment=_of_segments(segments, row, column),
+        topic_rank=topic_rank,
+        video_rank=_video_ranks(videos, table.video[row], column, video_score),
+        class_number=class_number[scored],
+        positive=positive[scored],
+        first_half=in_first[scored],
+        num_positives=np.stack(
+            [
+                np.bincount(class_number[positive & half], minlength=len(class_ids))
+                for half in halves
+            ]
+        ),
+    )
+
+
+def first_half(video_ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    """Is a video in the first half? By a hash of the id: the same on every machine.
+
+    Another hash than the one that cuts `validate` in V1 and V2, or all of V2 were in one half.
+    """
+    ids, place = np.unique(video_ids, return_inverse=True)
+    digests = [hashlib.blake2b(i, digest_size=1, person=b"halves of V2") for i in ids.tolist()]
+    is_first = np.array([not digest.digest()[0] & 1 for digest in digests], np.bool_)
+    return is_first[place]
+
+
+def _of_segments(
+    segments: Scores, row: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    found = np.asarray(segments.values[row, column])
+    let_go(segments.values)
+    wrong = ~((found >= 0) & (found <= 1))
+    if wrong.any():
+        of_wrong = int(row[wrong.argmax()])
+        refuse_out_of_range(segments, of_wrong, segments.values[of_wrong : of_wrong + 1])
+    return found
+
+
+def _of_videos(
+    videos: VideoScores, video: NDArray[np.int64], column: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Video score and topic rank of the pairs (video, column)."""
+    found = np.empty(len(video), videos.scores.values.dtype)
+    topic_rank = np.empty(len(video), np.int64)
+    by_video = np.argsort(video, kind="stable")
+    different, firsts = np.unique(video[by_video], return_index=True)
+    bounds = np.append(firsts, len(video))
+    for first in range(0, len(different), VIDEOS_AT_ONCE):
+        chunk = different[first : first + VIDEOS_AT_ONCE]
+        pairs = by_video[bounds[first] : bounds[first + len(chunk)]]
+        scores = videos.of(chunk)
+        at = np.searchsorted(chunk, video[pairs]), column[pairs]
+        found[pairs], topic_rank[pairs] = scores[at], topic_ranks(scores)[at]
+    return found, topic_rank
+
+
+def _video_ranks(
+    videos: VideoScores,
+    video: NDArray[np.int64],
+    column: NDArray[np.int64],
+    video_score: NDArray[np.floating],
+) -> NDArray[np.int64]:
+    """How many scored videos stand before the pair's video in the pair's class."""
+    ranks = np.zeros(len(video), np.int64)
+    own = order_keys(video_score, videos.id_ranks[video])
+    by_class = np.argsort(column, kind="stable")
+    bounds = np.searchsorted(column[by_class], np.arange(len(videos.column) + 1))
+    for of_class, keys in class_keys(videos):
+        pairs = by_class[bounds[of_class] : bounds[of_class + 1]]
+        if len(pairs):
+            ranks[pairs] = np.searchsorted(np.sort(keys), own[pairs])
+    return ranks

@@ -1,0 +1,47 @@
+"""Video labels of some videos as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.core.classes import ClassOrder
+from whenabouts.corpus.corpus import Corpus
+
+
+def video_labels(
+    corpus: Corpus, rows: NDArray[np.int64], classes: ClassOrder
+) -> NDArray[np.float32]:
+    """Labels of the given videos as 0 and 1 [B, C]; other classes than `classes` are left out."""
+    video, place = flat_places(corpus.labels.offsets, rows)
+    column = classes.columns(corpus.labels.values[place])
+    labels = np.zeros((len(rows), len(classes)), np.float32)
+    labels[video[column >= 0], column[column >= 0]] = 1
+    return labels
+
+
+def outside_labels(
+    corpus: Corpus, rows: NDArray[np.int64], classes: ClassOrder
+) -> NDArray[np.bool_]:
+    """Where a class could be a label of the video and is not [B, C].
+
+    Nothing is outside in a video without labels, nor a class that labels are never of.
+    """
+    can_be = corpus.video_classes.columns(np.asarray(classes.ids, np.int64)) >= 0
+    has_labels = np.diff(corpus.labels.offsets)[rows] > 0
+    is_label = video_labels(corpus, rows, classes) > 0
+    outside: NDArray[np.bool_] = ~is_label & can_be & has_labels[:, None]
+    return outside
+
+
+def flat_places(
+    offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(place of the row in `rows`, place of the value) of all values of the given rows.
+
+    Row r has the values offsets[r] .. offsets[r + 1].
+    """
+    counts = offsets[rows + 1] - offsets[rows]
+    video = np.repeat(np.arange(len(rows)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return video, np.repeat(offsets[rows], counts) + np.arange(len(video)) - first
