@@ -256,6 +256,19 @@ def test_corpora_that_cannot_be_trained_on(
         assert (code, out) == (1, "")
         assert f"{name}: no rated segment of an evaluated class in the chosen splits" in err
         assert "index validate shards with segment_labels" in err
+        assert not (tmp_path / name).exists()
+
+
+def test_a_video_classifier_needs_labels_to_be_watched_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    classes = make_small(made, num_validate=4).classes
+    index_small(made, "half.index", ("train", "v1"), classes)
+    code, out, err = run(capsys, "train", "netvlad", made / "half.index", "-o", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert "half.index: no video of v2 has labels" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

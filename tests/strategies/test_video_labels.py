@@ -84,7 +84,7 @@ def test_the_search_trains_on_train_and_v1_and_watches_gap(corpus: Corpus, tmp_p
     assert [look["step"] for look in looks] == [2, 4, 6]
     assert max(look["gap"] for look in looks) == found.best
     assert setup.ended["v1"].measure == "gap"
-    num_videos = len(labelled_rows(setup, ["train", "v1"]))
+    num_videos = len(labelled_rows(corpus, ["train", "v1"]))
     assert num_videos < len(corpus.rows(["train", "v1"]))  # one has no label
     assert looks[-1]["epoch"] == pytest.approx(6 * 8 / num_videos, abs=1e-4)
 
@@ -102,7 +102,7 @@ def test_a_polish_goes_on_from_the_best_weights_at_its_own_rate(
     """Two epochs of train + V1; the rate and what is averaged are the polish's."""
     _, setup = train(corpus, tmp_path, POLISHED, final=True)
     assert list(setup.ended) == ["pretrain", "v1", "pretrain-final", "final"]
-    num_videos = len(labelled_rows(setup, ["train", "v1"]))
+    num_videos = len(labelled_rows(corpus, ["train", "v1"]))
     assert setup.ended["v1"].position.step == round(2 * num_videos / 8)
     lines = [line for line in log_lines(tmp_path) if line["kind"] == "train"]
     rates = {line["phase"]: line["learning_rate"] for line in lines}
@@ -129,9 +129,9 @@ def test_it_learns(corpus: Corpus, tmp_path: Path) -> None:
     assert found.best > found.history[0] + 0.1
 
 
-def test_videos_without_labels_are_refused_by_split(setup: Setup) -> None:
+def test_videos_without_labels_are_refused_by_split(corpus: Corpus) -> None:
     with pytest.raises(CorpusError, match=r"no video of test has labels; a video classifier"):
-        labelled_rows(setup, ["test"])
+        labelled_rows(corpus, ["test"])
 
 
 # ---- the loss ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.setup import Setup
-from whenabouts.strategies.table import train_strategy
+from whenabouts.strategies.table import refuse_untrainable, train_strategy
 from whenabouts.train.distributed import Team, join_team
 from whenabouts.train.fit import MEASURES, Folder, Measure
 from whenabouts.train.log import MetricsLog
@@ -102,6 +102,7 @@ def _scale(arguments: Sequence[str]) -> Scale | None:
 def train(args: Train, name: str, team: Team) -> dict[str, object]:
     """Train as the arguments say; returns what `run.json` holds."""
     corpus = open_corpus(args.index)
+    refuse_untrainable(corpus, args.recipe.strategy)  # before there is a folder
     if team.is_main:
         create_run(args.out, args.recipe, corpus, resume=args.resume)
     team.wait()

@@ -47,6 +47,20 @@ class RatedBatch:
     outside: Bool[Tensor, "B C"] | None = None
 
 
+def evaluated_pairs(
+    corpus: Corpus, labels: SegmentLabels, classes: ClassOrder
+) -> tuple[SegmentLabels, NDArray[np.int64]]:
+    """The pairs of these classes, and the column of each. Raises CorpusError if there is none."""
+    column = classes.columns(labels.class_id)
+    if not (column >= 0).any():
+        raise CorpusError(
+            "no rated segment of an evaluated class in the chosen splits",
+            where=corpus.path,
+            remedy="index validate shards with segment_labels, and check the class file",
+        )
+    return labels.take(column >= 0), column[column >= 0]
+
+
 class RatedSegments:
     """The S rated segments of some videos of a corpus, with random access by segment.
 
@@ -72,14 +86,7 @@ class RatedSegments:
         corpus, or if no pair is left.
         """
         self._grid = corpus.grid  # before all else: without segments there is nothing to rate
-        column = classes.columns(labels.class_id)
-        labels, column = labels.take(column >= 0), column[column >= 0]
-        if not len(labels):
-            raise CorpusError(
-                "no rated segment of an evaluated class in the chosen splits",
-                where=corpus.path,
-                remedy="index validate shards with segment_labels, and check the class file",
-            )
+        labels, column = evaluated_pairs(corpus, labels, classes)
         self._corpus, self._classes, self._device = corpus, classes, device
         self._with_outside = with_outside
         self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)

@@ -14,7 +14,7 @@ from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
-from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments
+from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments, evaluated_pairs
 from whenabouts.losses import rated_bce, rated_bce_with_unrated
 from whenabouts.metrics.segment_map import POSITIVE, evaluate_pairs
 from whenabouts.train.checkpoint import Position
@@ -24,6 +24,7 @@ from whenabouts.train.log import MetricsLog
 from whenabouts.train.settings import Loop, Optimiser, refuse_below
 
 WATCH_BATCH = 4096
+SEARCHED: tuple[Split, ...] = ("v1", "v2")  # trained on, watched
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,9 @@ class Setup:
         )
 
     def watched(self, model: nn.Module) -> RatedSegments:
-        """The rated segments of V2. Raises CorpusError if they have no positive one."""
-        watched = self.rated(["v2"], model)
-        if not (watched.labels.score >= POSITIVE).any():
-            raise CorpusError(
-                "no rated segment of V2 is positive",
-                where=self.corpus.path,
-                rule="the mAP on V2 decides when to stop",
-                remedy="index more validate shards, or split them otherwise",
-            )
-        return watched
+        """The rated segments of V2. Raises CorpusError as `refuse_unrated` does."""
+        refuse_unrated(self.corpus)
+        return self.rated(["v2"], model)
 
     def fit(
         self, model: nn.Module, work: Work[Batch], optimiser: Optimiser, loop: Loop
@@ -82,6 +76,19 @@ class Setup:
         position = fit(model, work, optimiser, loop, self.run, self.log, self.team)
         self.ended[work.phase] = Ended(position, work.trained_on, work.measure)
         return position
+
+
+def refuse_unrated(corpus: Corpus) -> None:
+    """Raise CorpusError unless V1 and V2 have rated segments, and V2 a positive one."""
+    for split in SEARCHED:
+        labels, _ = evaluated_pairs(corpus, corpus.rated(corpus.rows([split])), corpus.classes)
+    if not (labels.score >= POSITIVE).any():
+        raise CorpusError(
+            "no rated segment of V2 is positive",
+            where=corpus.path,
+            rule="the mAP on V2 decides when to stop",
+            remedy="index more validate shards, or split them otherwise",
+        )
 
 
 @dataclass(frozen=True)

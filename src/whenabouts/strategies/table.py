@@ -6,15 +6,27 @@ from collections.abc import Callable
 
 from torch import nn
 
+from whenabouts.corpus.corpus import Corpus
+
 from whenabouts.strategies.s1 import S1, train_s1
 from whenabouts.strategies.s2 import S2, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
-from whenabouts.strategies.setup import Setup
-from whenabouts.strategies.video_labels import VideoLabels, train_video_labels
+from whenabouts.strategies.setup import Setup, refuse_unrated
+from whenabouts.strategies.video_labels import VideoLabels, labelled_rows, train_video_labels
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.settings import Loop, Optimiser
 
 Strategy = S1 | S2 | S3 | VideoLabels
+
+
+def refuse_untrainable(corpus: Corpus, strategy: Strategy) -> None:
+    """Raise CorpusError unless the corpus has what the strategy learns from and is watched on."""
+    if isinstance(strategy, VideoLabels):
+        for splits in (("train", "v1"), ("v2",)):
+            labelled_rows(corpus, splits)
+        return
+    corpus.grid  # noqa: B018 - it raises where a corpus has no segments
+    refuse_unrated(corpus)
 
 
 def train_strategy(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whenabouts.core.errors import CorpusError
+from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.labels import video_labels
 from whenabouts.feed.order import ShuffledOrder
@@ -134,7 +135,7 @@ class _Rounds:
         before = "pretrain" if phase == "v1" else "pretrain-final"
         model = build_seeded(self.build, self.loop.seed, setup.team)
         load_weights(Folder(setup.run, before).weights, model)
-        steps = round(polish.epochs * len(labelled_rows(setup, splits)) / self.loop.batch_size)
+        steps = round(polish.epochs * len(labelled_rows(setup.corpus, splits)) / self.loop.batch_size)
         loop = replace(
             self.loop, max_steps=max(1, steps), average_half_life=polish.half_life,
             # Another order than the one the weights come from.
@@ -147,7 +148,7 @@ class _Rounds:
         self, phase: str, splits: Sequence[Split], loop: Loop, watch: Watch | None
     ) -> Work[_Lesson]:
         strategy, corpus, team = self.strategy, self.setup.corpus, self.setup.team
-        rows = labelled_rows(self.setup, splits)
+        rows = labelled_rows(corpus, splits)
         order = ShuffledOrder(len(rows), loop.batch_size, loop.seed)
         videos = DrawnVideos(
             corpus, rows, corpus.video_classes, order, team.device, strategy.num_frames
@@ -169,14 +170,14 @@ class _Rounds:
         )
 
 
-def labelled_rows(setup: Setup, splits: Sequence[Split]) -> NDArray[np.int64]:
+def labelled_rows(corpus: Corpus, splits: Sequence[Split]) -> NDArray[np.int64]:
     """The videos of the splits that have labels. Raises CorpusError if there is none."""
-    rows = setup.corpus.rows(splits)
-    labelled: NDArray[np.int64] = rows[np.diff(setup.corpus.labels.offsets)[rows] > 0]
+    rows = corpus.rows(splits)
+    labelled: NDArray[np.int64] = rows[np.diff(corpus.labels.offsets)[rows] > 0]
     if not len(labelled):
         raise CorpusError(
             f"no video of {' + '.join(splits)} has labels",
-            where=setup.corpus.path,
+            where=corpus.path,
             rule="a video classifier learns from video labels and is watched on those of V2",
             remedy="index shards with labels, some of them as --v2 or --validate",
         )
@@ -228,7 +229,7 @@ def _target_loss(
 
 
 def _watch(setup: Setup) -> Watch:
-    rows = labelled_rows(setup, ["v2"])
+    rows = labelled_rows(setup.corpus, ["v2"])
 
     def evaluate(model: nn.Module) -> float:
         return watched_gap(model, setup, rows)
