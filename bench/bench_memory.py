@@ -50,7 +50,7 @@ MADE = MadeCorpus(
 class Plan:
     """Budget, steps of the pre-training, and videos a step."""
 
-    budget_bytes: int = 800_000_000
+    budget_bytes: int = 600_000_000
     num_steps: int = 120
     batch_size: int = 32
     scale: str = "small"
@@ -62,7 +62,7 @@ class Plan:
         return replace(MADE, num_train=TIMES * self.budget_bytes // video_bytes)
 
 
-QUICK = replace(Plan(), budget_bytes=600_000_000, num_steps=80, batch_size=8, scale="tiny")
+QUICK = replace(Plan(), budget_bytes=450_000_000, num_steps=60, batch_size=8, scale="tiny")
 
 
 @dataclass(frozen=True)

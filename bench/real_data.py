@@ -1,12 +1,18 @@
-"""The table of real data in the README: V2 mAP of each recipe, three seeds.
+"""The tables of real data in the docs: every recipe, every claim of a gain, three seeds each.
 
-    python bench/real_data.py SHARED [--work DIR] [--recipes s-logi nl] [--seeds 0 1 2] [--jobs 2]
+    python bench/real_data.py SHARED [--parts segments video effects fusion] [--work DIR]
+                                     [--seeds 0 1 2] [--jobs 2]
 
-SHARED: the folder with audioset/, meta/, montage/pool.npz under data/ and tools/make_montage.py.
-The corpora and runs are made under DIR (default: real-data/); what is there is used again. Trains
-as many runs at once as --jobs says, each with its share of the cores, so that seconds are those of
-one core where there are two cores and two jobs. Writes bench/real_data.json and prints a Markdown
-table.
+SHARED: the folder with audioset/, meta/, montage/pool.npz, yt8m-video/ under data/ and
+tools/make_montage.py. Corpora, runs and Scores are made under DIR (default: real-data/); what is
+there is used again. --jobs runs train at once, each with its share of the cores, so that seconds
+are those of one core where there are two cores and two jobs. Each part has its place in
+bench/real_data.json and prints a Markdown table.
+
+    segments   V2 mAP of the segment recipes
+    video      GAP@20 of the video classifiers on held-out videos
+    effects    what averaging, a teacher and 8-bit weights do to a video classifier
+    fusion     V2 mAP of segment scores x video scores
 """
 
 from __future__ import annotations
@@ -14,143 +20,82 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+import real_effects
+import real_fusion
+from real_corpora import audioset, montage, pool, yt8m_video
+from real_runs import Bench, Recipe, rows_of, table
+
 RESULTS = Path(__file__).with_name("real_data.json")
-MONTAGE_SIZE = (3000, 2000)
-SCALED = ("att2", "loss2", "nl", "se", "fcfc")
-RECIPES = ("s-logi", "f-logi", *SCALED)
-
-
-@dataclass(frozen=True)
-class Training:
-    """One run: a recipe on a corpus with a seed."""
-
-    recipe: str
-    corpus: str
-    index_path: Path
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.index_path.stem}-{self.recipe}-{self.seed}"
-
-    @property
-    def words(self) -> list[str]:
-        size = ["--scale", "small"] if self.recipe in SCALED else []
-        return [self.recipe, str(self.index_path), *size, "--loop.seed", str(self.seed)]
+SEGMENT_RECIPES = (
+    Recipe("s-logi"),
+    Recipe("f-logi"),
+    *(Recipe(name, scale="small") for name in ("att2", "loss2", "nl", "se", "fcfc")),
+)
+MEAN_RECIPES = tuple(Recipe(f"video-{name}", scale="small") for name in ("logistic", "moe", "mlp"))
+FRAME_RECIPES = tuple(
+    Recipe(name, scale="small")
+    for name in ("netvlad", "netfv", "dbof", "bilstm", "bigru", "nextvlad", "mix-nextvlad")
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
     parser.add_argument("--work", type=Path, default=Path("real-data"))
-    parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     args.work.mkdir(exist_ok=True)
-    corpora = {
-        "AudioSet": audioset(args.shared, args.work),
-        "montage": montage(args.shared, args.work, *MONTAGE_SIZE),
-    }
-    trainings = [
-        Training(recipe, corpus, index_path, seed)
-        for recipe in args.recipes
-        for corpus, index_path in corpora.items()
-        for seed in args.seeds
+    bench = Bench(args.shared, args.work, tuple(args.seeds), args.jobs)
+    for name in args.parts:
+        part = PARTS[name]
+        rows = part.rows(bench)
+        keep(name, rows)
+        print(f"\n{name}\n\n{table(rows, part.columns)}")
+
+
+@dataclass(frozen=True)
+class Part:
+    rows: Callable[[Bench], list[dict[str, Any]]]
+    columns: dict[str, str]  # key of a row -> head of its column
+
+
+def segments(bench: Bench) -> list[dict[str, Any]]:
+    corpora = {"AudioSet": audioset, "montage": montage}
+    return rows_of(bench, corpora, SEGMENT_RECIPES, "best_v2_map")
+
+
+def video(bench: Bench) -> list[dict[str, Any]]:
+    means = {"YouTube-8M video level": yt8m_video, "pool, video level": pool}
+    frames = {"montage, frames": montage}
+    return [
+        *rows_of(bench, means, MEAN_RECIPES, "best_v2_gap"),
+        *rows_of(bench, frames, (*MEAN_RECIPES, *FRAME_RECIPES), "best_v2_gap"),
     ]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        told = list(pool.map(lambda training: train(training, args.work, args.jobs), trainings))
-    rows = summaries(zip(trainings, told))
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    print(table(rows))
 
 
-def audioset(shared: Path, work: Path) -> Path:
-    """Index of the AudioSet corpus; V1 and V2 by hash of the video id."""
-    folder, index_path = shared / "data" / "audioset", work / "audioset.index"
-    classes = ("--classes", str(folder / "segment_label_ids.csv"))
-    names = ("--vocabulary", str(folder / "vocabulary.csv"))
-    if not index_path.exists():
-        whenabouts("index", str(folder), *classes, *names, "-o", str(index_path))
-    return index_path
+TRAINED = {"recipe": "recipe", "corpus": "corpus", "sd": "sd over seeds", "time_s": "seconds"}
+PARTS = {
+    "segments": Part(segments, {**TRAINED, "mean": "V2 mAP"}),
+    "video": Part(video, {**TRAINED, "mean": "GAP@20"}),
+    "effects": Part(real_effects.rows, {"what": "what", "mean": "GAP@20", "sd": "sd over seeds"}),
+    "fusion": Part(
+        real_fusion.rows,
+        {"what": "what", "corpus": "corpus", "mean": "V2 mAP", "sd": "sd over seeds"},
+    ),
+}
 
 
-def montage(shared: Path, work: Path, num_train: int, num_validate: int) -> Path:
-    """Index of a montage corpus cut from real features; it comes with its own V1 and V2."""
-    folder = work / f"montage-{num_train}-{num_validate}"
-    index_path = folder.with_suffix(".index")
-    if not index_path.exists():
-        cut_montage(shared, folder, num_train, num_validate)
-        whenabouts(
-            "index", "--train", f"{folder}/train", "--v1", f"{folder}/validate/v1*",
-            "--v2", f"{folder}/validate/v2*", "--classes", f"{folder}/segment_label_ids.csv",
-            "--vocabulary", f"{shared}/data/meta/vocabulary.csv", "-o", str(index_path),
-        )  # fmt: skip
-    return index_path
-
-
-def cut_montage(shared: Path, folder: Path, num_train: int, num_validate: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    tool, pool = shared / "tools" / "make_montage.py", shared / "data" / "montage" / "pool.npz"
-    sizes = ["--train", str(num_train), "--validate", str(num_validate)]
-    subprocess.run([sys.executable, str(tool), str(pool), str(folder), *sizes], check=True)
-
-
-def train(training: Training, work: Path, jobs: int) -> dict[str, Any]:
-    """What `whenabouts train` says of the run; a finished run is not trained again."""
-    run = work / "runs" / training.name
-    if not (run / "run.json").exists():
-        shutil.rmtree(run, ignore_errors=True)
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        whenabouts("train", *training.words, "-o", str(run), threads=threads)
-    told: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    return told
-
-
-def summaries(runs: Iterable[tuple[Training, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each recipe and corpus, over the seeds."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for training, told in runs:
-        groups.setdefault((training.recipe, training.corpus), []).append(told)
-    return [summary(recipe, corpus, told) for (recipe, corpus), told in groups.items()]
-
-
-def summary(recipe: str, corpus: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    maps = [run["best_v2_map"] for run in runs]
-    return {
-        "recipe": recipe,
-        "corpus": corpus,
-        "seeds": len(runs),
-        "v2_map": mean(maps),
-        "spread": stdev(maps) if len(maps) > 1 else 0.0,
-        "time_s": mean(run["time_s"] for run in runs),
-        "best_steps": [run["best_step"] for run in runs],
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    head = ["| recipe | corpus | V2 mAP | sd over seeds | seconds |", "|---|---|---|---|---|"]
-    return "\n".join(head + [_line(row) for row in rows])
-
-
-def _line(row: dict[str, Any]) -> str:
-    cells = (row["recipe"], row["corpus"], f"{row['v2_map']:.4f}", f"{row['spread']:.4f}")
-    return f"| {' | '.join(cells)} | {row['time_s']:.0f} |"
-
-
-def whenabouts(*words: str, threads: int | None = None) -> None:
-    environment = dict(os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {}))
-    subprocess.run([sys.executable, "-m", "whenabouts", *words], check=True, env=environment)
+def keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """Put the rows of a part into bench/real_data.json; the other parts stay."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**kept, name: rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

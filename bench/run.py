@@ -2,7 +2,7 @@
 
     python bench/run.py [--quick] [--out FILE]
 
-Takes about ten minutes and 9 GB of disk under the system's temporary folder. tf.data is measured
+Takes about ten minutes and 7 GB of disk under the system's temporary folder. tf.data is measured
 where TensorFlow is installed in an environment of its own:
 
     python3 -m venv .venv-tf && .venv-tf/bin/pip install tensorflow-cpu

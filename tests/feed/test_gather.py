@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mmap import MADV_WILLNEED, PAGESIZE, mmap
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from corpus_writer import (
 )
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
+from whenabouts.feed import gather as gather_module
 from whenabouts.feed.gather import Gatherer
 from wire_bytes import entry, field, single_float
 
@@ -240,3 +243,57 @@ def test_array_that_is_not_in_c_order_is_refused(odd_corpus):
     out = np.zeros((1, 5, 20), np.uint8)[:, :, 4:13]
     with pytest.raises(AssertionError):
         Gatherer(odd_corpus).gather_drawn(np.array([0]), np.zeros((1, 5), np.int64), out)
+
+
+# ---- while the disk is read ----------------------------------------------------------------------
+
+
+class Shard:
+    """A mapped shard that keeps what was announced of it."""
+
+    def __init__(self, mapped: mmap) -> None:
+        self._mapped, self.announced = mapped, np.zeros(len(mapped), bool)
+
+    def madvise(self, advice: int, start: int, length: int) -> None:
+        assert advice == MADV_WILLNEED
+        self._mapped.madvise(advice, start, length)  # refuses a start within a page
+        self.announced[start : start + length] = True
+
+
+def announcing(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, read: list[int]) -> list[int]:
+    """Calls of `_announce`, by batch; read: blocks that came from the disk during each batch."""
+    calls, total = [], np.repeat(np.cumsum([0, *read]), 2)[1:-1].tolist()
+    monkeypatch.setattr(gather_module, "blocks_read", lambda: total.pop(0))
+    gatherer = Gatherer(corpus)
+    monkeypatch.setattr(gatherer, "_announce", lambda *stretches: calls.append(batch))
+    rows, out = np.array([0, 2]), np.empty((10, 9), np.uint8)
+    for batch in range(len(read)):
+        if batch % 2:
+            gatherer.gather_drawn(rows, np.zeros((2, 5), np.int64), out.reshape(2, 5, 9))
+        else:
+            gatherer.gather_segments(rows, np.zeros(2, np.int64), 5, out)
+    return calls
+
+
+def test_batches_are_announced_while_the_disk_is_read(odd_corpus, monkeypatch):
+    """The first one, and each after one that was read from the disk."""
+    assert announcing(odd_corpus, monkeypatch, [0, 0, 0]) == [0]
+    assert announcing(odd_corpus, monkeypatch, [7, 3, 0, 0, 1, 0, 0]) == [0, 1, 2, 5]
+
+
+def test_what_is_announced_is_what_is_copied(tmp_path, monkeypatch):
+    """Pages of the stretches, no others; a list that is not regular is left to its own copy."""
+    long = [Video(f"v{k}", 6000, is_irregular=k == 2) for k in range(3)]
+    corpus = make_small_corpus(tmp_path, ("v1", long))
+    gatherer, mapped = Gatherer(corpus), corpus.buffers[0]
+    shard = Shard(mapped)
+    monkeypatch.setattr(gatherer, "_buffers", [shard])
+    gatherer._announce(np.array([1, 2]), np.array([1000, 0]), np.array([4000, 6000]))
+    needed = np.zeros(len(mapped), bool)
+    for place in corpus.places:
+        first = int(place.offset[1] + 1000 * place.stride[1])
+        needed[first : first + 4000 * int(place.stride[1])] = True
+    assert shard.announced[needed].all()
+    pages = (needed.nonzero()[0] // PAGESIZE).tolist()
+    assert set((shard.announced.nonzero()[0] // PAGESIZE).tolist()) == set(pages)
+    assert shard.announced.mean() < 0.7
