@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,8 +58,14 @@ MADE = MadeCorpus(
 SQUARE = (4096, 4096, 4096)
 RATE, CLIP_NORM = 2e-4, 1.0
 WARM_UP = 3
-Loss = Callable[[nn.Module, VideoBatch], Tensor]
+Loss = Callable[[nn.Module, Any], Tensor]
 Seconds = dict[str, float]
+
+
+class Feed(Protocol):
+    """Batches by step."""
+
+    def batch(self, step: int) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,14 @@ class Options:
 
 
 def nl_step(*flags: str) -> dict[str, Any]:
-    """The measurement in a process of its own, with nothing compiled before."""
+    return told_by(__file__, *flags)
+
+
+def told_by(script: str, *flags: str) -> dict[str, Any]:
+    """What a script measures in a process of its own, with nothing compiled before."""
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
-            [sys.executable, __file__, *flags],
+            [sys.executable, script, *flags],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -94,7 +104,7 @@ def nl_step(*flags: str) -> dict[str, Any]:
 def measure(options: Options) -> dict[str, Any]:
     is_kept = not options.system_allocator and keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options, _made_corpus(Path(folder)))
+        bench = Bench(options, made_corpus(Path(folder)))
         turns = bench.turns()
         for turn in turns.values():
             turn.warm_up()
@@ -102,7 +112,7 @@ def measure(options: Options) -> dict[str, Any]:
         return bench.told(turns, rounds) | {"freed_memory_kept": is_kept}
 
 
-def _made_corpus(folder: Path) -> Corpus:
+def made_corpus(folder: Path) -> Corpus:
     make_corpus(folder / "corpus", MADE, processes=1)
     shards: list[tuple[Role, Path]] = [("auto", p) for p in sorted(folder.rglob("*.tfrecord"))]
     build_index(shards, folder / "index")
@@ -115,11 +125,13 @@ def _made_corpus(folder: Path) -> Corpus:
 class Products:
     """Operations a second of torch.mm of one kind of number, at two shapes."""
 
-    def __init__(self, sizes: Sizes, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, largest: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> None:
         self._device = device
         self._factors = {
             " x ".join(map(str, shape)): _factors(shape, device, dtype)
-            for shape in (sizes.largest_product, SQUARE)
+            for shape in (largest, SQUARE)
         }
 
     def warm_up(self) -> None:
@@ -147,7 +159,7 @@ def _factors(
 class Steps:
     """Training steps, timed part by part."""
 
-    def __init__(self, model: nn.Module, videos: Videos, loss: Loss, *, is_half: bool) -> None:
+    def __init__(self, model: nn.Module, videos: Feed, loss: Loss, *, is_half: bool) -> None:
         self._model, self._videos, self._loss, self._is_half = model, videos, loss, is_half
         self._device = next(model.parameters()).device
         settings = Optimiser(name="adamw", learning_rate=RATE)
@@ -226,8 +238,8 @@ class Bench:
     def turns(self) -> dict[str, Products | Steps]:
         videos = _videos(self.corpus, self.options.batch_size, self.device)
         turns: dict[str, Products | Steps] = {
-            "products": Products(self.sizes, self.device, torch.float32),
-            "half products": Products(self.sizes, self.device, torch.bfloat16),
+            "products": Products(self.sizes.largest_product, self.device, torch.float32),
+            "half products": Products(self.sizes.largest_product, self.device, torch.bfloat16),
             "steps": Steps(self.model, videos, video_loss, is_half=False),
             "half steps": Steps(self.model, videos, video_loss, is_half=True),
         }
@@ -242,9 +254,9 @@ class Bench:
         columns = {name: [each[name] for each in rounds] for name in turns}
         whole = {name: [sum(step.values()) for step in columns[name]] for name in turns}
         step_s = median(whole["steps"])
-        result = _against_floor(step_flops(self.sizes), columns["products"], whole["steps"])
+        result = against_floor(step_flops(self.sizes), columns["products"], whole["steps"])
         parts = {part: median(s[part] for s in columns["steps"]) for part in columns["steps"][0]}
-        half = _against_floor(step_flops(self.sizes), columns["half products"], whole["half steps"])
+        half = against_floor(step_flops(self.sizes), columns["half products"], whole["half steps"])
         result |= {
             "parts_s": parts,
             "feed_share": parts["feed"] / step_s,
@@ -299,7 +311,7 @@ def _videos(corpus: Corpus, batch_size: int, device: torch.device) -> Videos:
     return Videos(corpus, rows, corpus.classes, video_classes, order, device)
 
 
-def _against_floor(
+def against_floor(
     flops: int, rates: list[dict[str, float]], steps_s: list[float]
 ) -> dict[str, Any]:
     """The step against the floor at the best rate of the run; and the share round by round."""

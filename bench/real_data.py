@@ -25,11 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import real_effects
 import real_fusion
 from real_corpora import audioset, montage, pool, yt8m_video
-from real_runs import Bench, Recipe, rows_of, table
+from real_runs import Bench, Recipe, rows_of, spread, table
+from whenabouts.corpus.corpus import open_corpus
+from whenabouts.metrics.segment_map import evaluate_pairs
 
+NUM_SHUFFLES = 20
 RESULTS = Path(__file__).with_name("real_data.json")
 SEGMENT_RECIPES = (
     Recipe("s-logi"),
@@ -68,7 +73,19 @@ class Part:
 
 def segments(bench: Bench) -> list[dict[str, Any]]:
     corpora = {"AudioSet": audioset, "montage": montage}
-    return rows_of(bench, corpora, SEGMENT_RECIPES, "best_v2_map")
+    by_chance = [
+        random_order(name, make(bench.shared, bench.work)) for name, make in corpora.items()
+    ]
+    return [*by_chance, *rows_of(bench, corpora, SEGMENT_RECIPES, "best_v2_map")]
+
+
+def random_order(corpus_name: str, index_path: Path) -> dict[str, Any]:
+    """The mAP of V2's rated pairs in a random order; the spread is that of the shuffles."""
+    corpus, draw = open_corpus(index_path), np.random.default_rng(0)
+    truth = corpus.rated(corpus.rows(["v2"]))
+    shuffles = (draw.random(len(truth)).astype(np.float32) for _ in range(NUM_SHUFFLES))
+    maps = [evaluate_pairs(truth, scores, corpus.classes).mean_ap for scores in shuffles]
+    return {"recipe": "(random order)", "corpus": corpus_name, **spread(maps), "time_s": 0.0}
 
 
 def video(bench: Bench) -> list[dict[str, Any]]:
@@ -80,10 +97,15 @@ def video(bench: Bench) -> list[dict[str, Any]]:
     ]
 
 
-TRAINED = {"recipe": "recipe", "corpus": "corpus", "sd": "sd over seeds", "time_s": "seconds"}
+def trained(measure: str) -> dict[str, str]:
+    """Columns of the parts that train recipes."""
+    names = {"recipe": "recipe", "corpus": "corpus"}
+    return {**names, "mean": measure, "sd": "sd over seeds", "time_s": "seconds"}
+
+
 PARTS = {
-    "segments": Part(segments, {**TRAINED, "mean": "V2 mAP"}),
-    "video": Part(video, {**TRAINED, "mean": "GAP@20"}),
+    "segments": Part(segments, trained("V2 mAP")),
+    "video": Part(video, trained("GAP@20")),
     "effects": Part(real_effects.rows, {"what": "what", "mean": "GAP@20", "sd": "sd over seeds"}),
     "fusion": Part(
         real_fusion.rows,

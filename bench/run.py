@@ -23,6 +23,7 @@ from typing import Any
 import bench_commands
 import bench_deep
 import bench_memory
+import bench_netvlad
 import bench_ranking
 import bench_reading
 from whenabouts.corpus.corpus import open_corpus
@@ -54,6 +55,7 @@ HOW = {
     "operations of its matrix products / rate of torch.mm, the better of two shapes, in the same "
     "run; half: in bfloat16; a share is that of the floor in the median step",
     "nl_step_system_allocator_s": "the step without keep_freed_memory",
+    "netvlad_step": "training step of NetVLAD, scale paper, 128 videos of 300 drawn frames",
     "streaming": "whenabouts train att2 --scale small on a corpus ten times the budget: budget as "
     "limit of a control group, page cache counted; free and capped begin with no shard in the page "
     "cache, cached with all; peaks: resident, anonymous and mapped from files",
@@ -114,11 +116,14 @@ def measure_attention(folder: Path, *, is_quick: bool) -> dict[str, Any]:
     plain = bench_deep.nl_step(
         *(QUICK_STEP if is_quick else ("--rounds", "3")), "--system-allocator"
     )
+    say("the training step of NetVLAD")
+    netvlad = bench_deep.told_by(bench_netvlad.__file__, *(QUICK_STEP if is_quick else ()))
     say("training on a corpus ten times the memory")
     plan = bench_memory.QUICK if is_quick else bench_memory.Plan()
     return {
         "nl_step": told,
         "nl_step_system_allocator_s": plain["step_s"],
+        "netvlad_step": netvlad,
         "streaming": bench_memory.streaming(folder / "streaming", plan),
     }
 

@@ -14,11 +14,13 @@ COMMANDS = {
     "make-corpus": "write a corpus of planted topics in the YouTube-8M wire format",
     "index": "index TFRecord shards: checksums, where each frame lies, labels, splits",
     "train": "train a recipe on an indexed corpus; gives a run",
-    "predict": "score every segment of a corpus with a run; gives Scores",
+    "predict": "score every segment of a corpus with a run or a bundle; gives Scores",
     "evaluate": "mAP@K of Scores or of a submission file; GAP, mAP, Hit@1 of videos",
     "fuse": "fuse segment scores with video scores; filter candidates, search exponents",
+    "ensemble": "average several Scores with weights; search the weights on what was held out",
     "submit": "write the submission file from Scores",
     "report": "write one HTML page about a run and its Scores",
+    "export": "put trained runs in a bundle: 8-bit weights, one folder that predict takes",
 }
 INTERRUPTED = 130
 

@@ -13,11 +13,11 @@ import pytest
 from commandline import ALONE, run, start
 from whenabouts import __version__
 from whenabouts.cli import COMMANDS, main
-from whenabouts.commands.arguments import chosen_splits, shard_files
+from whenabouts.commands.arguments import byte_size, chosen_splits, shard_files
 from whenabouts.core.errors import CorpusError, RunError, SettingsError, UsageError
 
 # `train --help` names the recipes, which need torch; so do those of the commands that compute.
-LIGHT = sorted(set(COMMANDS) - {"train", "predict"})
+LIGHT = sorted(set(COMMANDS) - {"train", "predict", "export"})
 
 
 def test_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +79,7 @@ def test_a_command_like_nothing_is_told_all(capsys: pytest.CaptureFixture[str]) 
 def test_a_misspelt_flag_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = "--num-tarin" if name in ("demo", "make-corpus") else "--ouut"
     near = "--num-train" if name in ("demo", "make-corpus") else "--out"
-    needed = ("-o", "c") if name in ("predict", "fuse") else ()
+    needed = ("-o", "c") if name in ("predict", "fuse", "export", "ensemble") else ()
     code, out, err = run(capsys, name, "a", "b", *needed, flag, 3)
     assert (code, out) == (2, "")
     assert flag in err
@@ -213,3 +213,31 @@ def test_chosen_splits() -> None:
     assert chosen_splits([]) == []
     with pytest.raises(UsageError, match=r"no split 'v3'; splits are train, v1, v2, test"):
         chosen_splits(["v2", "v3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("12 B", 12),
+        ("1kB", 1000),
+        ("1 KB", 1000),
+        ("500MB", 500_000_000),
+        ("1GB", 1_000_000_000),
+        ("1.1 gb", 1_100_000_000),
+        (" 0.0005 TB ", 500_000_000),
+        ("999999999999999TB", 999999999999999 * 10**12),
+    ],
+)
+def test_sizes_are_powers_of_10(text: str, size: int) -> None:
+    assert byte_size(text, "--max-size") == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1", "1GiB", "1e9", "1,5 GB", "1.GB", ".5GB", "1G", "1 GB 2", "9" * 16, "٣"]
+)
+def test_what_is_no_size(text: str) -> None:
+    told = f"--max-size: '{text}' is no size; sizes are bytes, or a number with kB, MB, GB or TB"
+    with pytest.raises(UsageError, match=told):
+        byte_size(text, "--max-size")

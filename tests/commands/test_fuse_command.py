@@ -12,6 +12,7 @@ import pytest
 from commandline import run
 from fusion_world import write_scores, write_videos
 from whenabouts.core.scores import Scores, open_scores
+from whenabouts.core.segments import SegmentTable
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.ensemble import rated_pairs
 from whenabouts.ensemble.candidates import CandidateFilter
@@ -246,7 +247,19 @@ def test_scores_that_do_not_fit(
             assert (code, out) == (1, "")
             assert told in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["few", "other"]
-    assert fused(capsys, scored, few, "-o", tmp_path / "f", "--keep-unscored")["candidates"]
+    for search in ((), ("--search", corpus.path)):
+        assert fused(capsys, scored, few, "-o", tmp_path / "f", "--keep-unscored", *search)
+
+
+def test_an_index_of_other_videos(corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
+    one = np.ones((1, 4), np.float32)
+    table = SegmentTable(np.array([b"stranger"]), np.array([0]), np.array([0]))
+    segments = write_scores(tmp_path / "s", table, corpus.classes.ids, one).path
+    videos = write_videos(tmp_path / "v", [b"stranger"], corpus.classes.ids, one).path
+    words = (segments, videos, "-o", tmp_path / "f", "--search", corpus.path)
+    code, _, err = run(capsys, "fuse", *words)
+    assert code == 1
+    assert f"{corpus.path}: it has none of the videos that were scored" in err
 
 
 def test_a_failure_leaves_the_older_scores(

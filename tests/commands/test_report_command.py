@@ -13,8 +13,9 @@ import pytest
 from attention_run import make_attention_run
 from commandline import run
 from whenabouts.commands import report
-from whenabouts.core.classes import read_vocabulary
-from whenabouts.core.scores import open_scores
+from whenabouts.core.classes import ClassOrder, read_vocabulary
+from whenabouts.core.scores import ScoresWriter, open_scores
+from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.models.hierarchical import Att2
 
@@ -149,5 +150,118 @@ def test_refusals(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture)
     ):
         outcome = run(capsys, "report", *words, "-o", out)
         assert outcome[:2] == (code, "")
+        assert told in outcome.err
+    assert not out.exists()
+
+
+# ---- Scores of whole videos ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_videos(corpus: Corpus, tmp_path: Path) -> Path:
+    """Scores of the videos of V1 and V2 for every class of their labels, without names."""
+    rows = corpus.rows(["v1", "v2"])
+    classes = ClassOrder.of(corpus.video_classes.ids)
+    writer = ScoresWriter(
+        tmp_path / "videos", SegmentTable.of_videos(corpus.video_ids[rows]), classes
+    )
+    writer.write(0, np.random.default_rng(5).random((len(rows), len(classes)), np.float32))
+    writer.commit({"trained_on": ["v1"]})
+    return tmp_path / "videos"
+
+
+@pytest.mark.parametrize(("splits", "as_json"), [(("v2",), True), (("v1", "v2"), False)])
+def test_the_page_of_a_video_classifier(
+    of_videos: Path,
+    corpus: Corpus,
+    tmp_path: Path,
+    capsys: Capture,
+    splits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    words = "evaluate", of_videos, corpus.path, "--splits", *splits, "--json"
+    expected = json.loads(run(capsys, *words).out)["videos"]
+    out = tmp_path / "report.html"
+    words = "report", of_videos, corpus.path, "-o", out, "--splits", *splits, "--num-timelines", 1
+    code, told, err = run(capsys, *words, *(["--json"] if as_json else []))
+    assert code == 0
+    if as_json:
+        assert json.loads(told) == {"report": str(out), "gap": expected["gap"]}
+    else:
+        assert told == f"{out}: GAP@20 {expected['gap']:.4f}; open it in a browser\n"
+    assert ("the model was trained on v1" in err) == ("v1" in splits)
+    page = out.read_text()
+    for name in ("gap", "mean_ap", "hit_at_one", "perr"):
+        assert f">{expected[name]:.3f}<" in page
+    assert str(tmp_path) not in page
+
+
+def test_what_the_page_of_a_video_classifier_is_given(
+    of_videos: Path, trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[Any] = []
+    monkeypatch.setattr(report, "write_report", lambda *given: seen.extend(given))
+    vocabulary = corpus.path.parent / "vocabulary.csv"
+    words = (
+        *("report", of_videos, corpus.path, "--run", trained, "--vocabulary", vocabulary),
+        *("--num-timelines", 3, "--title", "ours", "-o", tmp_path / "report.html"),
+    )
+    assert run(capsys, *words).code == 0
+    path, inputs, settings = seen
+    assert (path, settings.num_timelines) == (tmp_path / "report.html", 3)
+    assert (inputs.title, inputs.run, inputs.scores) == ("ours", trained, None)
+    assert inputs.facts == {
+        "data set": "made",
+        "splits": "v2",
+        "videos scored": "24",
+        "trained on": "v1",
+    }
+    videos, scores = inputs.videos, open_scores(of_videos)
+    rows = corpus.rows_of(videos.ids)
+    labelled = [r for r in corpus.rows(["v2"]) if len(corpus.labels.of(r))]
+    assert sorted(rows.tolist()) == labelled
+    at = scores.segments.rows_of(videos.ids, np.full(len(rows), WHOLE_VIDEO))
+    assert np.array_equal(videos.values, scores.values[at])
+    columns = [scores.classes.columns(corpus.labels.of(r)).tolist() for r in rows]
+    assert videos.truth.column.tolist() == [c for row in columns for c in sorted(row)]
+    assert videos.evaluation.num_videos == len(rows)
+    names = read_vocabulary(vocabulary)
+    assert videos.evaluation.classes == ClassOrder.of(scores.classes.ids, names)
+    assert any(videos.evaluation.classes.names)
+
+
+def test_names_of_the_scores_stand_before_those_of_the_vocabulary(
+    corpus: Corpus, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(report, "write_report", lambda *given: seen.extend(given))
+    rows = corpus.rows(["v2"])
+    first, *others = corpus.video_classes.ids
+    classes = ClassOrder.of([first, *others], {first: "our name"})
+    writer = ScoresWriter(
+        tmp_path / "videos", SegmentTable.of_videos(corpus.video_ids[rows]), classes
+    )
+    writer.write(0, np.zeros((len(rows), len(classes)), np.float32))
+    writer.commit({})
+    vocabulary = corpus.path.parent / "vocabulary.csv"
+    words = tmp_path / "videos", corpus.path, "--vocabulary", vocabulary
+    assert run(capsys, "report", *words).code == 0
+    known = read_vocabulary(vocabulary)
+    names = ("our name", *(known.get(i, "") for i in others))
+    assert seen[1].videos.evaluation.classes.names == names
+    assert seen[1].facts["trained on"] == "not stated"
+
+
+def test_refusals_of_whole_videos(
+    of_videos: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "report.html"
+    for words, told in (
+        (["--pr-classes", "2"], "--pr-classes chooses curves of rated segments, and these Scores"),
+        (["--splits", "test"], "no scored video in splits test has labels; choose other --splits"),
+    ):
+        outcome = run(capsys, "report", of_videos, corpus.path, *words, "-o", out)
+        assert outcome[:2] == (2, "")
         assert told in outcome.err
     assert not out.exists()

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from whenabouts.core.atomic import atomic_path, replace_dir, sync, write_json, write_text
+from whenabouts.core.atomic import (
+    atomic_dir,
+    atomic_path,
+    replace_dir,
+    sync,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -152,3 +159,50 @@ def test_new_folder_without_an_older_one_fails_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         replace_dir(tmp_path / "missing", tmp_path / "a")
     assert names(tmp_path) == []
+
+
+def fill(path: Path, error: type[BaseException] | None = None) -> None:
+    with atomic_dir(path) as partial:
+        assert partial.parent == path.parent, "a rename across file systems is no rename"
+        assert list(partial.iterdir()) == []
+        (partial / "new").write_text("new")
+        if error:
+            raise error("stop")
+
+
+def test_folder_appears_when_the_block_ends(tmp_path):
+    fill(tmp_path / "not" / "there" / "a")
+    assert names(tmp_path / "not" / "there") == ["a"]
+    make_folder(tmp_path / "a", "old")
+    fill(tmp_path / "a")
+    assert names(tmp_path) == ["a", "not"]
+    assert names(tmp_path / "a") == ["new"]
+
+
+def test_folder_one_stands_in_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_folder(tmp_path / "a", "old"))
+    with atomic_dir(".") as partial:
+        (partial / "new").write_text("new")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_interrupted_block_leaves_the_old_folder(tmp_path, error):
+    make_folder(tmp_path / "a", "old")
+    for path in (tmp_path / "a", tmp_path / "b"):
+        with pytest.raises(error, match="stop"):
+            fill(path, error)
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["old"]
+
+
+def test_what_a_killed_process_left_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **kwargs: None)
+    with pytest.raises(ValueError, match="stop"):
+        fill(tmp_path / "a", ValueError)
+    assert len(names(tmp_path)) == 1
+    monkeypatch.undo()
+    fill(tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["new"]

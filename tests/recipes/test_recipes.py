@@ -125,6 +125,13 @@ def test_the_attention_recipes_have_the_published_rates_at_their_size(name: str)
     assert (pretrain.batch_size, recipe.loop.batch_size, pretrain.max_segments) == (128, 128, 0)
 
 
+def test_single_layers_on_the_mean_frame_learn_faster() -> None:
+    rates = {name: recipe_named(name, "small").optimiser.learning_rate for name in VIDEO}
+    single = {name for name, rate in rates.items() if rate == 1e-2}
+    assert single == {"video-logistic", "video-moe"}
+    assert {rate for name, rate in rates.items() if name not in single} == {1e-3}
+
+
 def test_loss2_is_att2_with_both_losses_at_once() -> None:
     recipe = recipe_named("loss2")
     assert recipe.strategy == S3(segment_weight=1.0)

@@ -13,6 +13,8 @@ from whenabouts.core.classes import ClassOrder
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.scores import Attention, Scores
 from whenabouts.core.segments import SegmentTable
+from whenabouts.metrics.video import evaluate_videos, video_truth
+from whenabouts.report.inputs import LabelledVideos
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -90,12 +92,44 @@ def make_world(
     return scores, make_labels(rows)
 
 
+def make_videos(
+    values: Any, labels: list[list[int]], ids: tuple[int, ...] = (), names: tuple[str, ...] = ()
+) -> LabelledVideos:
+    """Videos v000, v001, ... with scores [V, C] and labels (class ids); classes as in
+    `make_scores`."""
+    values = np.asarray(values, np.float32)
+    classes = make_scores(values, ids=ids, names=names).classes
+    flat = np.array([c for row in labels for c in row], np.int64)
+    ragged = flat, np.cumsum([0, *map(len, labels)])
+    return LabelledVideos(
+        ids=np.array([b"v%03d" % v for v in range(len(values))], np.bytes_),
+        truth=video_truth(*ragged, classes),
+        values=values,
+        evaluation=evaluate_videos(*ragged, classes, values),
+    )
+
+
+def make_video_world(num_classes: int, num_videos: int, seed: int = 0) -> LabelledVideos:
+    """Every video has one to four labels, which are scored higher than the others."""
+    rng = np.random.default_rng(seed)
+    ids = tuple(rng.permutation(num_classes * 3)[:num_classes].tolist())
+    names = (*HOSTILE, *(f"topic {i}" for i in range(num_classes)))[:num_classes]
+    logits, labels = rng.normal(-3, 1, (num_videos, num_classes)), []
+    for video in range(num_videos):
+        columns = rng.choice(num_classes, rng.integers(1, 5), replace=False)
+        logits[video, columns] += 2
+        labels.append([ids[column] for column in columns])
+    return make_videos(1 / (1 + np.exp(-logits)), labels, ids, names)
+
+
 def train(step: int, loss: float = 0.5, phase: str = "s1", **more: Any) -> dict[str, Any]:
     return {"kind": "train", "phase": phase, "step": step, "loss": loss, **more}
 
 
-def evaluate(step: int, mean_ap: float, phase: str = "s1", split: str = "v2") -> dict[str, Any]:
-    return {"kind": "evaluate", "phase": phase, "step": step, "split": split, "mean_ap": mean_ap}
+def evaluate(
+    step: int, value: float, phase: str = "s1", split: str = "v2", measure: str = "mean_ap"
+) -> dict[str, Any]:
+    return {"kind": "evaluate", "phase": phase, "step": step, "split": split, measure: value}
 
 
 def write_run(path: Path, records: list[dict[str, Any]], tail: str = "") -> Path:

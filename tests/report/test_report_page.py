@@ -2,10 +2,10 @@ import base64
 import dataclasses
 import hashlib
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from page_reader import Page, class_rows
 from report_world import (
     HOSTILE,
     evaluate,
@@ -19,58 +19,25 @@ from report_world import (
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import RunError, SettingsError
+from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import ScoresWriter, open_scores
+from whenabouts.metrics.calibration import calibrate_pairs
 from whenabouts.metrics.segment_map import evaluate_scores
+from whenabouts.report.calibration_section import calibration_section
 from whenabouts.report.curves_section import curves_section
+from whenabouts.report.definitions import definitions_section
+from whenabouts.report.headline_section import OF_SEGMENTS, OF_VIDEOS, headline_section
 from whenabouts.report.inputs import ReportInputs, ReportSettings
 from whenabouts.report.layout import NONE
 from whenabouts.report.page import CONTENTS, build_report, write_report
 from whenabouts.report.precision_recall import precision_recall
 from whenabouts.report.ranking import best_first, random_order_ap
+from whenabouts.report.rated import rated_pairs
 from whenabouts.report.run_sections import duration
 from whenabouts.report.timelines import build_timeline, choose_videos
 from whenabouts.report.timelines_section import timelines_section
 
-VOID = {"meta", "br", "input"}
 SETTINGS = ReportSettings(num_timelines=3)
-
-
-class Page(HTMLParser):
-    """Reads a page, checks that every tag is closed, and keeps what the tests ask for."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.stack, self.tags, self.ids, self.rows = [], [], [], []
-        self.text = {}
-        self.feed(text)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, name, attributes):
-        self.tags.append((name, dict(attributes)))
-        self.ids += [value for key, value in attributes if key == "id"]
-        if name not in VOID:
-            self.stack.append(name)
-        if name == "tr":
-            self.rows.append([])
-        if name in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, name, attributes):
-        self.tags.append((name, dict(attributes)))
-        self.ids += [value for key, value in attributes if key == "id"]
-
-    def handle_endtag(self, name):
-        assert self.stack.pop() == name
-
-    def handle_data(self, text):
-        if {"td", "th"} & set(self.stack):
-            self.rows[-1][-1] += text
-        if self.stack:
-            self.text.setdefault(self.stack[-1], []).append(text)
-
-    def names(self):
-        return [name for name, _ in self.tags]
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +72,6 @@ def text(inputs):
 @pytest.fixture(scope="module")
 def page(text):
     return Page(text)
-
-
-def class_rows(page):
-    """The rows of the class table: topic, class, AP, (bar), random order, positives, rated."""
-    return [row for row in page.rows if len(row) == 7 and row[2] not in ("AP", "Time")
-            and row[3] == ""]  # fmt: skip
 
 
 def test_the_page_is_well_formed_with_unique_ids(page):
@@ -183,6 +144,37 @@ def test_the_headline_holds_the_totals(inputs, page):
     ):
         assert expected in shown
     assert "mAP of videos" not in shown
+    assert page.text["h3"][:2] == [OF_SEGMENTS, OF_VIDEOS]
+    assert page.text["strong"][5:8] == ["GAP", "Hit@1", "PERR"]
+
+
+def test_segments_alone_need_no_heading(inputs):
+    alone = dataclasses.replace(inputs, video_metrics=None)
+    assert "<h3>" not in headline_section(alone)
+    assert "<strong>GAP" not in definitions_section(alone)
+
+
+def test_calibration_is_over_the_rated_pairs_that_have_scores(inputs):
+    truth = inputs.truth
+    pairs = rated_pairs(truth, inputs.scores)
+    found = calibrate_pairs(pairs.positive, pairs.score)
+    past = make_labels([(b"v000", 995, inputs.scores.classes.ids[0], 1.0)])
+    more = SegmentLabels(*(np.concatenate(both) for both in
+                           zip(vars(truth).values(), vars(past).values())))  # fmt: skip
+    text = calibration_section(dataclasses.replace(inputs, truth=more))
+    assert f"<p>ECE {found.ece:.4f} over {len(truth)} pairs (the rated pairs)" in text
+    assert f"has about {found.ece_by_chance:.4f} by chance" in text
+    assert f"sum to {found.score_sum.sum():,.0f} expected positives" in text
+    assert f"there are {found.num_positives.sum()}." in text
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration():
+    scores, truth = make_scores([[1.5], [0.1]]), make_labels([(b"vid0", 0, 10, 1.0)])
+    text = calibration_section(ReportInputs("t", None, scores, truth))
+    assert "No calibration: a score is 1.5; calibration is a property of" in text
+    assert "<svg" not in text
+    scored_beside = make_labels([(b"vid0", 5, 10, 1.0)])
+    assert "<svg" in calibration_section(ReportInputs("t", None, scores, scored_beside))
 
 
 def test_the_training_table_holds_the_log(page):
@@ -194,7 +186,7 @@ def test_the_training_table_holds_the_log(page):
 
 def test_every_figure_is_an_image_with_an_alternative_text(page):
     svgs = [a for name, a in page.tags if name == "svg"]
-    assert len(svgs) == 1 + 3 + 1 + 3  # training, classes, curves, timelines
+    assert len(svgs) == 1 + 3 + 1 + 1 + 3  # training, classes, curves, calibration, timelines
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in svgs)
 
 
@@ -222,8 +214,8 @@ def test_equal_inputs_give_equal_bytes_and_the_file_is_written_whole(inputs, tex
 
 MISSING = {
     "run": ("No run was given.", "No run was given."),
-    "scores": ("These curves need", "No scores were given."),
-    "truth": ("These curves need",),
+    "scores": ("These curves need", "No scores were given.", "Calibration needs"),
+    "truth": ("These curves need", "Calibration needs"),
     "evaluation": ("No evaluation was given", "No class has an AP", "These curves need"),
 }
 
@@ -243,7 +235,7 @@ def test_a_whole_page_names_nothing_missing(text):
 def test_a_page_of_nothing_says_so_in_every_section():
     text = build_report(ReportInputs("empty"), SETTINGS)
     Page(text)
-    assert text.count('class="missing"') == 6
+    assert text.count('class="missing"') == 7
     assert len(text) < 20_000
 
 

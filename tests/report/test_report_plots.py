@@ -16,8 +16,15 @@ from report_world import (
     write_run,
 )
 
+from whenabouts.metrics.calibration import Calibration, calibrate_pairs
 from whenabouts.report import style
-from whenabouts.report.plot_classes import draw_ap_against, draw_extremes, draw_sorted_ap
+from whenabouts.report.plot_calibration import draw_calibration
+from whenabouts.report.plot_classes import (
+    draw_ap_against,
+    draw_ap_of_frequency,
+    draw_extremes,
+    draw_sorted_ap,
+)
 from whenabouts.report.plot_precision_recall import draw_precision_recall
 from whenabouts.report.plot_timeline import draw_timeline, step_points, tick_s
 from whenabouts.report.plot_training import draw_training
@@ -278,6 +285,53 @@ def test_phases_are_drawn_one_after_another_with_the_best_named(tmp_path):
     assert mean_ap.lines[1].get_xydata().tolist() == [[30, 0.6]]
     assert [t.get_text() for t in mean_ap.texts] == ["V2: best 0.600 at step 10 of b"]
     assert [t.get_text() for t in loss.texts] == ["a", "b"]
+
+
+def test_gap_is_drawn_where_it_was_watched(tmp_path):
+    records = [train(10), evaluate(10, 0.2, measure="gap"), evaluate(20, 0.3, measure="gap")]
+    axes = training(tmp_path, records).axes[-1]
+    assert axes.get_ylabel() == "GAP@20 on V2"
+    assert axes.lines[0].get_xydata().tolist()[:2] == [[10, 0.2], [20, 0.3]]
+    axes = training(tmp_path, [evaluate(10, 0.2)]).axes[-1]
+    assert axes.get_ylabel() == "mAP on V2"
+
+
+CALIBRATION = Calibration(np.array([80, 20, 10]), np.array([0, 4, 9]), np.array([0.08, 2.0, 8.0]))
+
+
+def test_the_reliability_diagram_holds_the_groups_and_their_intervals():
+    linear, logarithmic = draw_calibration(CALIBRATION).axes
+    points = [[0.001, 0], [0.1, 0.2], [0.8, 0.9]]
+    np.testing.assert_allclose(linear.lines[1].get_xydata(), points)
+    np.testing.assert_allclose(logarithmic.lines[1].get_xydata(), points[1:])
+    for axes, shown in ((linear, [0, 1, 2]), (logarithmic, [1, 2])):
+        low, high = CALIBRATION.share_interval()
+        bars = [[(x, y) for x, y in path.vertices] for path in axes.collections[0].get_paths()]
+        expected = [[(points[k][0], low[k]), (points[k][0], high[k])] for k in shown]
+        np.testing.assert_allclose(bars, expected)
+        (x, y) = axes.lines[0].get_data()
+        assert list(x) == list(y), "the dashes are the diagonal"
+    assert [t.get_text() for t in linear.texts] == [f"ECE {CALIBRATION.ece:.4f}"]
+    assert logarithmic.get_xlim() == logarithmic.get_ylim() == (0.0005, 1.5)
+    assert (logarithmic.get_xscale(), logarithmic.get_yscale()) == ("log", "log")
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, 1e-9])
+def test_a_diagram_of_one_group(score):
+    found = calibrate_pairs(np.array([False, False]), np.full(2, score, np.float32))
+    linear, logarithmic = draw_calibration(found).axes
+    assert linear.lines[1].get_xydata().tolist() == [[pytest.approx(score), 0]]
+    assert logarithmic.get_xlim()[0] >= 5e-7
+    assert inline_svg(draw_calibration(found), "k", "alt")
+
+
+def test_the_scatter_of_frequency_holds_a_dot_a_class_and_the_random_order():
+    ap, chance = np.array([0.2, np.nan, 0.5, 0.4]), np.array([0.1, np.nan, 0.3, 0.05])
+    for largest, scale in ((60, "linear"), (61, "log")):
+        (axes,) = draw_ap_of_frequency(ap, chance, np.array([7, 0, largest, 2])).axes
+        assert axes.lines[0].get_xydata().tolist() == [[7, 0.2], [largest, 0.5], [2, 0.4]]
+        assert axes.lines[1].get_xydata().tolist() == [[2, 0.05], [7, 0.1], [largest, 0.3]]
+        assert axes.get_xscale() == scale
 
 
 def test_only_what_was_logged_gets_a_panel(tmp_path):

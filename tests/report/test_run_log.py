@@ -6,14 +6,17 @@ from report_world import evaluate, train, write_run
 
 from whenabouts.core.errors import RunError
 from whenabouts.report.run_log import (
+    MEASURES,
     Curve,
     best_of,
+    measure_name,
     read_recipe,
     read_run_log,
     smooth,
     splits,
     thin,
 )
+from whenabouts.train.fit import MEASURES as TRAINED_BY
 
 
 def curve(*values):
@@ -45,7 +48,7 @@ def test_phases_follow_one_another(tmp_path):
     assert (first.seconds, first.segments_per_s) == (2.5, 200)
     assert len(second.learning_rate) == 0
     assert np.isnan(second.seconds)
-    assert second.mean_ap["v2"].step.tolist() == [7]
+    assert second.watched["v2"].step.tolist() == [7]
 
 
 @pytest.mark.parametrize("tail", ['{"kind": "tra', "\xff\n", '{"kind"\n'])
@@ -89,7 +92,7 @@ def test_a_resumed_run_takes_back_what_it_repeats(tmp_path):
     assert phase.loss.step.tolist() == [10, 20, 25]
     assert phase.loss.value.tolist() == [1, 4, 5]
     assert phase.num_steps == 25
-    assert phase.mean_ap["v2"].value.tolist() == [0.2]
+    assert phase.watched["v2"].value.tolist() == [0.2]
 
 
 def test_what_is_no_finite_number_is_not_drawn_but_counted(tmp_path):
@@ -103,7 +106,7 @@ def test_what_is_no_finite_number_is_not_drawn_but_counted(tmp_path):
 
 def test_an_mean_ap_of_none_is_no_evaluation(tmp_path):
     (phase,) = read(tmp_path, [train(10), {**evaluate(10, 0), "mean_ap": None}])
-    assert phase.mean_ap == {}
+    assert phase.watched == {}
 
 
 def test_v2_stands_first_among_the_splits(tmp_path):
@@ -124,7 +127,34 @@ def test_the_best_is_the_first_of_the_highest_over_all_phases(tmp_path):
         ],
     )
     best = best_of(phases, "v2")
-    assert (best.phase, best.step, best.whole_step, best.mean_ap) == ("b", 5, 25, 0.7)
+    assert (best.phase, best.step, best.whole_step, best.value) == ("b", 5, 25, 0.7)
+
+
+def test_a_video_classifier_is_watched_by_gap(tmp_path):
+    phases = read(
+        tmp_path,
+        [
+            train(5, phase="a"),
+            evaluate(10, 0.2, "b", measure="gap"),
+            evaluate(20, 0.4, "b", measure="gap"),
+            {**evaluate(30, 0.3, "b", measure="gap"), "hit_at_one": 0.9},
+        ],
+    )
+    assert measure_name(phases) == "GAP@20"
+    assert phases[1].watched["v2"].value.tolist() == [0.2, 0.4, 0.3]
+    assert phases[1].num_steps == 30
+    best = best_of(phases, "v2")
+    assert (best.measure, best.step, best.whole_step, best.value) == ("gap", 20, 25, 0.4)
+
+
+def test_where_both_were_logged_it_is_map_and_nothing_watched_is_map_too(tmp_path):
+    (phase,) = read(tmp_path, [{**evaluate(10, 0.7), "gap": 0.2}, {**evaluate(20, 0.8), "gap": 1}])
+    assert (phase.measure, phase.watched["v2"].value.tolist()) == ("mean_ap", [0.7, 0.8])
+    assert measure_name(read(tmp_path, [train(10)])) == measure_name(()) == "mAP"
+
+
+def test_measures_are_those_of_training():
+    assert MEASURES == TRAINED_BY
 
 
 def test_smoothing_is_a_centred_mean():

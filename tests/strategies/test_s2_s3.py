@@ -36,13 +36,15 @@ def build(corpus: Corpus) -> Hierarchical:
     return built
 
 
-def train(corpus: Corpus, run: Path, strategy: S2 | S3, *, final: bool = False) -> Position:
+def train(
+    corpus: Corpus, run: Path, strategy: S2 | S3, *, final: bool = False, rate: Optimiser = RATE
+) -> Position:
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     with closing(MetricsLog(run)) as log:
         setup = Setup(corpus, run, log, ALONE)
         if isinstance(strategy, S2):
-            return train_s2(lambda: build(corpus), strategy, RATE, LOOP, setup, final=final)
-        return train_s3(lambda: build(corpus), strategy, RATE, LOOP, setup, final=final)
+            return train_s2(lambda: build(corpus), strategy, rate, LOOP, setup, final=final)
+        return train_s3(lambda: build(corpus), strategy, rate, LOOP, setup, final=final)
 
 
 def weights(corpus: Corpus, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -67,6 +69,18 @@ def test_s2_starts_the_segment_head_from_the_video_head(corpus: Corpus, tmp_path
     """The weights kept of the pre-training hold the rows that fine-tuning starts from."""
     train(corpus, tmp_path, S2(pretrain=PRETRAIN))
     kept, _ = weights(corpus, tmp_path / "pretrain.safetensors")
+    assert_head_is_the_video_heads(corpus, kept)
+
+
+def test_so_does_the_final_training_which_watches_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    """At a rate of 0 the fine-tuned head is what it began with."""
+    still = replace(RATE, learning_rate=0.0)
+    train(corpus, tmp_path, S2(pretrain=PRETRAIN), final=True, rate=still)
+    kept, _ = weights(corpus, tmp_path / "final.safetensors")
+    assert_head_is_the_video_heads(corpus, kept)
+
+
+def assert_head_is_the_video_heads(corpus: Corpus, kept: dict[str, torch.Tensor]) -> None:
     for column, class_id in enumerate(corpus.classes.ids):
         row = corpus.video_classes.ids.index(class_id)
         for part in ("weight", "bias"):

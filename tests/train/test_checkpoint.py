@@ -119,6 +119,41 @@ def test_weights_and_facts_come_back(tmp_path: Path) -> None:
         assert set(file.keys()) == set(model.state_dict())
 
 
+def large_model(seed: int = 7) -> nn.Module:
+    """One tensor of more than 17,000 elements, one of as many, and a buffer of integers."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(100, 171), nn.BatchNorm1d(171), nn.Linear(100, 170))
+    nn.init.normal_(model[0].weight, std=0.2)
+    return model
+
+
+def test_weights_of_8_bits_come_back_within_half_a_step(tmp_path: Path) -> None:
+    model, other, path = large_model(), large_model(8), tmp_path / "w"
+    save_weights(path, model, {"step": 40}, bits=8)
+    assert load_weights(path, other) == {"step": 40}
+    for name, value in model.state_dict().items():
+        step = float(value.max() - value.min()) / 255 if name == "0.weight" else 0
+        moved = float((other.state_dict()[name] - value).abs().max())
+        assert 0.4 * step <= moved <= 0.5001 * step, name
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+        assert file.get_tensor("0.weight").dtype == torch.uint8
+        facts = json.loads(file.metadata()["whenabouts"])
+    low, high = (float(v) for v in model[0].weight.detach().aminmax())
+    assert facts == {
+        "format": 2,
+        "facts": {"step": 40},
+        "quantised": {"0.weight": {"lowest": low, "highest": high}},
+    }
+    assert path.stat().st_size < 17_100 + 4 * 17_000 + 6000
+
+
+def test_weights_of_8_bits_without_large_tensors_are_as_ever(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a", toy_model(), {"step": 1}, bits=8)
+    save_weights(tmp_path / "b", toy_model(), {"step": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     """Twenty times: the order of two keys of metadata would differ in one of them."""
     model, optimiser = trained()
@@ -229,6 +264,49 @@ def test_no_position(path: Path) -> None:
 def test_metadata_of_a_stranger(path: Path, metadata: dict[str, str], message: str) -> None:
     with pytest.raises(RunError, match=rf"v1\.safetensors: {message}"):
         load(broken(path, metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ('{"format": 3}', "format is 3; it must be 1 or 2"),
+        ('{"format": 2, "quantised": 1}', "'quantised' is no JSON object"),
+        ('{"format": 2, "quantised": {"x": {}}}', "'x' has a scale and is not there"),
+        ('{"format": 2, "quantised": {"0.weight": {}}}', "the scale of '0.weight' is {}"),
+        ('{"format": 2, "quantised": {"0.bias": {}}}', "'0.bias' has a scale and is torch.float32"),
+        ('{"format": 2}', "'0.weight' is torch.uint8, and torch.float32 in the model"),
+        (
+            '{"format": 2, "quantised": {"0.weight": {"lowest": 0.0, "highest": NaN}}}',
+            "the scale of '0.weight' is .*; the ends are finite, and in order",
+        ),
+    ],
+)
+def test_weights_of_8_bits_of_a_stranger(metadata: str, message: str, tmp_path: Path) -> None:
+    path, model = tmp_path / "w.safetensors", large_model()
+    save_weights(path, model, {}, bits=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    broken(path, metadata={"whenabouts": metadata})
+    with pytest.raises(RunError, match=rf"w\.safetensors: {message}"):
+        load_weights(path, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("facts", ["[1]", "null", '"v1"'])
+def test_facts_that_are_none(facts: str, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w", toy_model(), {})
+    broken(tmp_path / "w", metadata={"whenabouts": f'{{"format": 1, "facts": {facts}}}'})
+    with pytest.raises(RunError, match=r"w: its facts are .*; they are a JSON object"):
+        load_weights(tmp_path / "w", toy_model())
+
+
+def test_tensors_of_another_type(path: Path, tmp_path: Path) -> None:
+    """Never converted, whichever file they are in."""
+    save_weights(tmp_path / "w", toy_model(), {})
+    broken(tmp_path / "w", **{"4.weight": torch.zeros(1, 6, dtype=torch.float16)})
+    with pytest.raises(RunError, match=r"w: '4\.weight' is torch\.float16, and torch\.float32 in"):
+        load_weights(tmp_path / "w", toy_model())
+    with pytest.raises(RunError, match=r"'4\.bias' is torch\.int64, and torch\.float32 in the mod"):
+        load(broken(path, **{"model/4.bias": torch.zeros(1, dtype=torch.int64)}))
 
 
 def test_a_position_with_an_unknown_field(path: Path) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from whenabouts.core.errors import CorpusError, UsageError
+from whenabouts.core.progress import say
 from whenabouts.core.scores import Scores
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import SPLITS, Split
 
 Arguments = TypeVar("Arguments")
+SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse(
@@ -61,6 +65,41 @@ def chosen_splits(names: Sequence[str]) -> list[Split]:
         if name not in SPLITS:
             raise UsageError(f"no split '{name}'", rule=f"splits are {', '.join(SPLITS)}")
     return [split for split in SPLITS if split in names]
+
+
+def byte_size(text: str, name: str) -> int:
+    """The bytes of '1GB', '1.5 MB', '800 kB' or '1000': powers of 10, as disks have them.
+
+    Raises UsageError, naming the argument `name`, where it is no size.
+    """
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT]?B|)", text.strip().upper())
+    if not found:
+        raise UsageError(
+            f"'{text}' is no size",
+            where=name,
+            rule="sizes are bytes, or a number with kB, MB, GB or TB (powers of 10)",
+        )
+    return round(Decimal(found[1]) * SIZES[found[2]])
+
+
+def refuse_input_as_output(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if `out` is one of the folders that are read."""
+    if any(out.resolve() == path.resolve() for path in inputs):
+        raise UsageError(
+            "these Scores are read, and would be replaced",
+            where=out,
+            remedy="choose another --out",
+        )
+
+
+def note_what_was_seen(scores: Scores, splits: Sequence[str]) -> None:
+    """Say so if what is searched on was seen by a model in its training."""
+    seen = sorted(set(scores.made_by.get("trained_on", ())) & set(splits))
+    if seen:
+        say(
+            f"note: the model of {scores.path} was trained on {', '.join(seen)}: the search "
+            "trusts it too much"
+        )
 
 
 def refuse_other_videos(scores: Scores, corpus: Corpus) -> None:

@@ -19,7 +19,7 @@ from whenabouts.core.progress import say
 from whenabouts.core.ranking import refuse_repeated_segments
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO
-from whenabouts.corpus.corpus import Corpus, open_corpus
+from whenabouts.corpus.corpus import Corpus, Ragged, open_corpus
 from whenabouts.metrics.segment_map import (
     K,
     SegmentEvaluation,
@@ -138,14 +138,7 @@ def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) 
 def evaluate_all(
     scores: Scores, truth: SegmentLabels, corpus: Corpus | None, splits: Sequence[str], k: int = K
 ) -> Evaluated:
-    """Segments and videos in one go. Raises ScoresError on Scores of whole videos."""
-    if scores.segments.has_whole_videos:
-        raise ScoresError(
-            "these are Scores of whole videos",
-            where=scores.path,
-            rule="rated segments are met by scores of segments",
-            remedy="'whenabouts evaluate SCORES INDEX' compares them with the labels of the videos",
-        )
+    """Segments and videos in one go, of Scores of segments."""
     if corpus is not None:
         refuse_other_videos(scores, corpus)
     _warn_of_leak(scores, splits)
@@ -157,13 +150,36 @@ def evaluate_whole_videos(
     scores: Scores, corpus: Corpus | None, splits: Sequence[str]
 ) -> VideoEvaluation:
     """Scores with a row a video against the labels of the videos of the splits."""
+    _, labels, values = labelled_videos(scores, corpus, splits)
+    return evaluate_videos(labels.values, labels.offsets, scores.classes, values)
+
+
+def labelled_videos(
+    scores: Scores, corpus: Corpus | None, splits: Sequence[str]
+) -> tuple[NDArray[np.bytes_], Ragged, NDArray[np.floating]]:
+    """(ids [V], labels, values [V, C]) of the scored videos of the splits that have labels.
+
+    Raises ScoresError where a row is no video, UsageError where there are none.
+    """
     if corpus is None:
         raise UsageError(
             "no labels given", where=scores.path, remedy="pass INDEX: it holds those of the videos"
         )
+    rows, wanted = labelled_rows(scores, corpus, splits)
+    _warn_of_leak(scores, splits)
+    values = scores.values if wanted.all() else scores.values[wanted]
+    return corpus.video_ids[rows[wanted]], corpus.labels.take(rows[wanted]), values
+
+
+def labelled_rows(
+    scores: Scores, corpus: Corpus, splits: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(row in the corpus, is it of the splits and labelled?) of each scored video.
+
+    Raises errors as `labelled_videos`.
+    """
     _refuse_misfit_of_videos(scores)
     refuse_other_videos(scores, corpus)
-    _warn_of_leak(scores, splits)
     rows = corpus.rows_of(scores.segments.video_ids)[scores.segments.video]
     wanted = _are_labelled(rows, corpus, splits)
     if not wanted.any():
@@ -172,9 +188,7 @@ def evaluate_whole_videos(
             where=corpus.path,
             remedy="choose other --splits",
         )
-    labels = corpus.labels.take(rows[wanted])
-    values = scores.values if wanted.all() else scores.values[wanted]
-    return evaluate_videos(labels.values, labels.offsets, scores.classes, values)
+    return rows, wanted
 
 
 def _refuse_misfit_of_videos(scores: Scores) -> None:

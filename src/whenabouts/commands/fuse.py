@@ -10,10 +10,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from whenabouts.commands.arguments import give, parse, refuse_other_videos
+from whenabouts.commands.arguments import (
+    give,
+    note_what_was_seen,
+    parse,
+    refuse_input_as_output,
+    refuse_other_videos,
+)
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
-from whenabouts.core.progress import progress, say
+from whenabouts.core.progress import progress
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import open_corpus
@@ -66,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Fuse, "fuse", arguments)
     began_s = monotonic()
     settings = _settings(args)
-    _refuse_input_as_output(args)
+    refuse_input_as_output(args.out, (args.segment_scores, args.video_scores))
     segments, videos = open_scores(args.segment_scores), open_scores(args.video_scores)
     search = _search(args, args.search, segments, videos) if args.search else None
     if search is not None:
@@ -109,24 +115,12 @@ def _settings(args: Fuse) -> FusionSettings:
     return settings
 
 
-def _refuse_input_as_output(args: Fuse) -> None:
-    for path in (args.segment_scores, args.video_scores):
-        if args.out.resolve() == path.resolve():
-            raise UsageError(
-                "these Scores are read, and would be replaced", where=args.out,
-                remedy="choose another --out",
-            )  # fmt: skip
-
-
 def _search(args: Fuse, index: Path, segments: Scores, videos: Scores) -> FusionSearch:
     corpus = open_corpus(index)
     truth = load_truth(None, corpus, args.splits)
     refuse_other_videos(segments, corpus)
     for scores in (segments, videos):
-        seen = sorted(set(scores.made_by.get("trained_on", ())) & set(args.splits))
-        if seen:
-            say(f"note: the model of {scores.path} was trained on {', '.join(seen)}: the search "
-                "trusts it too much")  # fmt: skip
+        note_what_was_seen(scores, args.splits)
     return search_fusion(truth, segments, videos, keep_unscored=args.keep_unscored)
 
 

@@ -14,22 +14,23 @@ from whenabouts.commands.arguments import chosen_splits, give, parse
 from whenabouts.core.errors import UsageError
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.splits import SPLITS
+from whenabouts.train.bundle import open_scorer
 from whenabouts.train.distributed import join_team
 from whenabouts.train.predict import PredictSettings, predict
-from whenabouts.train.run import open_run
 
 
 @dataclass(frozen=True)
 class Predict:
     """Score every segment of a corpus with a run (a video classifier: every video); writes Scores.
 
-    An interrupted call goes on where it was.
+    A bundle scores with the weighted mean of its runs, in one go. An interrupted call goes on
+    where it was.
 
     Example: whenabouts predict runs/s-logi corpus.index -o scores --splits v2
     """
 
     run: tyro.conf.Positional[Path]
-    """The run's folder."""
+    """The folder of a run or of a bundle."""
     index: tyro.conf.Positional[Path]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -51,7 +52,7 @@ class Predict:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Predict, "predict", arguments)
-    corpus, run = open_corpus(args.index), open_run(args.run)
+    corpus, run = open_corpus(args.index), open_scorer(args.run)
     rows = corpus.rows(chosen_splits(args.splits))
     if not len(rows):
         raise UsageError(
@@ -73,9 +74,8 @@ def main(arguments: Sequence[str]) -> None:
                 "time_s": time_s,
             }
             segments = "" if run.scores_videos else f"{count:,} segments of "
-            classes = run.video_classes if run.scores_videos else run.classes
             line = (
-                f"{args.out}: {segments}{len(rows):,} videos x {len(classes):,} "
+                f"{args.out}: {segments}{len(rows):,} videos x {len(run.scored_classes):,} "
                 f"classes{', with attention,' * args.attention} in {time_s:.1f} s"
             )
             give(result, [line], as_json=args.json)

@@ -10,18 +10,29 @@ from typing import Annotated
 import tyro
 
 from whenabouts.commands.arguments import give, parse
-from whenabouts.commands.evaluate import Evaluated, evaluate_all, load_truth
-from whenabouts.core.classes import read_vocabulary
+from whenabouts.commands.evaluate import (
+    Evaluated,
+    evaluate_all,
+    labelled_videos,
+    load_truth,
+)
+from whenabouts.core.classes import ClassOrder, read_vocabulary
+from whenabouts.core.errors import UsageError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.corpus.corpus import Corpus, open_corpus
-from whenabouts.report.inputs import ReportInputs, ReportSettings
+from whenabouts.metrics.video import evaluate_videos, video_truth
+from whenabouts.report.inputs import LabelledVideos, ReportInputs, ReportSettings
 from whenabouts.report.page import write_report
+from whenabouts.report.run_log import MEASURES
+
+UNDEFINED = {"mean_ap": "no rated positives", "gap": "no label is scored"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write one self-contained HTML page: curves, AP a class, precision-recall, timelines.
+    """Write one self-contained HTML page: curves, AP a class, calibration, and, of segments,
+    precision-recall and timelines; of whole videos (a video classifier's Scores), example videos.
 
     Timelines show attention too where the Scores hold it (predict --attention).
 
@@ -31,7 +42,7 @@ class Report:
     scores: tyro.conf.Positional[Path]
     """The Scores folder."""
     index: tyro.conf.Positional[Path]
-    """The index that holds the rated segments."""
+    """The index that holds the rated segments and the labels of the videos."""
     run: Path | None = None
     """The run's folder, for its curves and settings."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
@@ -39,7 +50,7 @@ class Report:
     splits: tuple[str, ...] = ("v2",)
     """Splits to evaluate on."""
     vocabulary: Path | None = None
-    """vocabulary.csv: names of the video labels that are not evaluated."""
+    """vocabulary.csv: names of the classes that the Scores or the evaluation do not name."""
     pr_classes: tuple[int, ...] = ()
     """Class ids of the precision-recall curves; default: best, quartiles, worst."""
     num_timelines: int = 12
@@ -53,9 +64,20 @@ class Report:
 def main(arguments: Sequence[str]) -> None:
     args = parse(Report, "report", arguments)
     corpus, scores = open_corpus(args.index), open_scores(args.scores)
+    vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
+    write = _write_of_videos if scores.segments.has_whole_videos else _write_of_segments
+    name, value = write(args, scores, corpus, vocabulary)
+    told = UNDEFINED[name] if value is None else f"{MEASURES[name]} {value:.4f}"
+    line = f"{args.out}: {told}; open it in a browser"
+    give({"report": str(args.out), name: value}, [line], as_json=args.json)
+
+
+def _write_of_segments(
+    args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
+) -> tuple[str, float | None]:
+    """Returns the key of the main metric and its value."""
     truth = load_truth(None, corpus, args.splits)
     evaluated = evaluate_all(scores, truth, corpus, args.splits)
-    vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
     settings = ReportSettings(
         num_timelines=args.num_timelines,
         pr_classes=args.pr_classes,
@@ -65,11 +87,32 @@ def main(arguments: Sequence[str]) -> None:
         args.title, args.run, scores, truth, corpus, evaluated, args.splits, vocabulary
     )
     write_report(args.out, inputs, settings)
-    mean_ap = evaluated.segments.to_dict()["mean_ap"]
-    result = {"report": str(args.out), "mean_ap": mean_ap}
-    head = "no rated positives" if mean_ap is None else f"mAP {mean_ap:.4f}"
-    line = f"{args.out}: {head}; open it in a browser"
-    give(result, [line], as_json=args.json)
+    return "mean_ap", evaluated.segments.to_dict()["mean_ap"]
+
+
+def _write_of_videos(
+    args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
+) -> tuple[str, float | None]:
+    """Returns the key of the main metric and its value."""
+    if args.pr_classes:
+        raise UsageError(
+            "--pr-classes chooses curves of rated segments, and these Scores are of whole videos",
+            where=args.scores,
+            remedy="leave it out",
+        )
+    named = {**vocabulary, **{i: n for i, n in zip(scores.classes.ids, scores.classes.names) if n}}
+    classes = ClassOrder.of(scores.classes.ids, named)
+    ids, labels, values = labelled_videos(scores, corpus, args.splits)
+    ragged = labels.values, labels.offsets
+    evaluation = evaluate_videos(*ragged, classes, values)
+    inputs = ReportInputs(
+        title=args.title,
+        run=args.run,
+        videos=LabelledVideos(ids, video_truth(*ragged, classes), values, evaluation),
+        facts=_facts(scores, corpus, args.splits),
+    )
+    write_report(args.out, inputs, ReportSettings(num_timelines=args.num_timelines))
+    return "gap", evaluation.to_dict()["gap"]
 
 
 def report_inputs(
@@ -82,16 +125,9 @@ def report_inputs(
     splits: Sequence[str],
     vocabulary: dict[int, str],
 ) -> ReportInputs:
-    """What the page reads; facts name no path, so that the page can be passed on."""
+    """What a page of segments reads; facts name no path, so that the page can be passed on."""
     rows = corpus.rows_of(scores.segments.video_ids)
     labels = {corpus.video_ids[r]: corpus.labels.of(r).tolist() for r in rows[rows >= 0].tolist()}
-    facts = {
-        "data set": corpus.dataset.name,
-        "splits": ", ".join(splits),
-        "videos scored": f"{len(scores.segments.video_ids):,}",
-        "segments scored": f"{len(scores.segments):,}",
-        "trained on": ", ".join(scores.made_by.get("trained_on", ())) or "not stated",
-    }
     return ReportInputs(
         title=title,
         run=run,
@@ -101,5 +137,16 @@ def report_inputs(
         video_metrics=evaluated.videos.to_dict() if evaluated.videos else None,
         video_labels=labels,
         vocabulary=vocabulary,
-        facts=facts,
+        facts=_facts(scores, corpus, splits),
     )
+
+
+def _facts(scores: Scores, corpus: Corpus, splits: Sequence[str]) -> dict[str, str]:
+    of_segments = not scores.segments.has_whole_videos
+    return {
+        "data set": corpus.dataset.name,
+        "splits": ", ".join(splits),
+        "videos scored": f"{len(scores.segments.video_ids):,}",
+        **({"segments scored": f"{len(scores.segments):,}"} if of_segments else {}),
+        "trained on": ", ".join(scores.made_by.get("trained_on", ())) or "not stated",
+    }

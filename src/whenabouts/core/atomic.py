@@ -30,6 +30,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it takes the name `path` if the block ends well.
+
+    Any folder of that name is replaced.
+    """
+    path = Path(path).absolute()  # "." has no name
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        replace_dir(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def replace_dir(partial: Path, path: Path) -> None:
     """Give the complete folder `partial` the name `path`, in place of any folder there."""
     old = path.with_name(f".{path.name}.old-{os.getpid()}")

@@ -5,7 +5,7 @@
     │   └── SettingsError   a setting that does not exist or has the wrong type
     ├── RecordError         a record cannot be read: file, byte offset, field
     ├── CorpusError         an index is missing, or a shard is not what was indexed
-    ├── RunError            a run's folder or checkpoint does not fit
+    ├── RunError            a run's folder, a checkpoint or a bundle of runs does not fit
     ├── ScoresError         a Scores folder does not fit
     ├── LabelsError         a file of segment labels does not fit
     └── SubmissionError     a submission file breaks the format: row, token

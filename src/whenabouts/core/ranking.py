@@ -84,7 +84,7 @@ def class_blocks(
     width = max(1, budget_bytes // 2 // max(1, num_rows * values.itemsize))
     for first in range(0, num_columns, width):
         columns = slice(first, min(first + width, num_columns))
-        yield columns, _turned(values, columns)
+        yield columns, turned(values, columns)
 
 
 def refuse_nan(values: NDArray[np.floating], classes: ClassOrder) -> None:
@@ -139,8 +139,11 @@ def row_chunks(
         let_go(values)
 
 
-def _turned(values: NDArray[np.floating], columns: slice) -> NDArray[np.floating]:
-    block = np.empty((columns.stop - columns.start, len(values)), values.dtype)
+def turned(
+    values: NDArray[np.floating], columns: slice | NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """A copy [c, S] of these columns of values [S, C]: each a contiguous row."""
+    block = np.empty((values[:0, columns].shape[1], len(values)), values.dtype)
     for first in range(0, len(values), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
         block[:, rows] = values[rows, columns].T

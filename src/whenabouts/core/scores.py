@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,21 @@ class ScoresWriter:
             with suppress(OSError):  # what waits to be written has no room on a full disk
                 array.close()
         shutil.rmtree(self.partial, ignore_errors=True)
+
+
+@contextmanager
+def new_scores(
+    path: Path, segments: SegmentTable, classes: ClassOrder, dtype: str = "float32"
+) -> Iterator[ScoresWriter]:
+    """A writer for one attempt: begins anew, and leaves nothing if the block fails."""
+    # What another command left half done must not meet its own notes about it again.
+    shutil.rmtree(partial_path(path), ignore_errors=True)
+    writer = ScoresWriter(path, segments, classes, dtype)
+    try:
+        yield writer
+    except BaseException:
+        writer.discard()
+        raise
 
 
 def _refuse_other_content(path: Path) -> None:

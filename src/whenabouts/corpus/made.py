@@ -23,9 +23,7 @@ nothing about YouTube-8M.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.atomic import replace_dir, write_json, write_text
+from whenabouts.core.atomic import atomic_dir, write_json, write_text
 from whenabouts.core.classes import ClassOrder, write_classes
 from whenabouts.core.errors import UsageError
 from whenabouts.core.processes import map_unordered
@@ -77,7 +75,8 @@ def make_corpus(out: Path, settings: MadeCorpus, processes: int) -> None:
 
     The folder appears when it is whole. Raises UsageError if there is something at `out`.
     """
-    with _new_folder(out) as partial:
+    _refuse_what_is_there(out)
+    with atomic_dir(out) as partial:
         shards = list(_shards(partial, settings))
         with progress("making videos", settings.num_videos, "videos") as bar:
             for shard, _ in map_unordered(_make_shard, shards, processes):
@@ -87,9 +86,7 @@ def make_corpus(out: Path, settings: MadeCorpus, processes: int) -> None:
         write_json(partial / "truth" / "made-by.json", to_dict(settings))
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder beside `out` that takes its name if the block ends well."""
+def _refuse_what_is_there(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             "there is something already",
@@ -97,15 +94,6 @@ def _new_folder(out: Path) -> Iterator[Path]:
             rule="a corpus is made in a new or empty folder",
             remedy="name another folder, or remove this one first",
         )
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        replace_dir(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _shards(folder: Path, settings: MadeCorpus) -> Iterator[Shard]:

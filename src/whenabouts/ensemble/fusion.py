@@ -22,7 +22,6 @@ from a candidate in a list that is full. So `evaluate` and `submit` need not kno
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -34,7 +33,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.errors import SettingsError
 from whenabouts.core.ranking import row_chunks
-from whenabouts.core.scores import Scores, ScoresWriter, partial_path
+from whenabouts.core.scores import Scores, new_scores
 from whenabouts.core.settings import to_dict
 from whenabouts.ensemble.candidates import CandidateFilter, Candidates
 from whenabouts.ensemble.video_scores import match_videos, refuse_out_of_range
@@ -123,11 +122,8 @@ def fuse(
     """
     matched = match_videos(segments, videos, keep_unscored=keep_unscored)
     candidates = Candidates(settings.candidates, matched)
-    # What another command left half done must not meet its own notes about it again.
-    shutil.rmtree(partial_path(out), ignore_errors=True)
-    writer = ScoresWriter(out, segments.segments, segments.classes)
     num_candidates = 0
-    try:
+    with new_scores(out, segments.segments, segments.classes) as writer:
         for first, rows in row_chunks(segments.values, chunk_bytes):
             refuse_out_of_range(segments, first, rows)
             video = segments.segments.video[first : first + len(rows)]
@@ -137,9 +133,6 @@ def fuse(
             if on_rows is not None:
                 on_rows(len(rows))
         writer.commit(_made_by(segments, videos, settings) | (made_by or {}))
-    except BaseException:
-        writer.discard()
-        raise
     return num_candidates
 
 

@@ -1,4 +1,4 @@
-"""The rated pairs of two kinds of scores, gathered once, so that a trial of a fusion is quick.
+"""The rated pairs of scores, gathered once, so that a trial of a fusion or an ensemble is quick.
 
 The mAP is that of `metrics.segment_map.evaluate_pairs`, and so that of `evaluate_scores` while no
 list is full: only rated pairs are ranked. A rated pair that has no segment score is not listed.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.errors import ScoresError
+from whenabouts.core.errors import LabelsError, ScoresError
 from whenabouts.core.labels import SegmentLabels
-from whenabouts.core.ranking import let_go, order_keys
+from whenabouts.core.ranking import let_go, order_keys, tie_ranks_of
 from whenabouts.core.scores import Scores
 from whenabouts.ensemble.candidates import CandidateFilter, class_keys, reaches, topic_ranks
 from whenabouts.ensemble.fusion import FusionSettings, below_candidates, fused
@@ -25,50 +25,37 @@ VIDEOS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class RatedPairs:
-    """P scored rated pairs, ordered by (class, video id, start).
+class JudgedPairs:
+    """What is known of P scored rated pairs; they are ordered by (class, video id, start).
 
-    video, segment: their scores, video NaN where there is none; topic_rank, video_rank: places of
-    the class in the video and of the video in the class, from 0; class_number: 0..G-1;
-    first_half: is the video in the first half? num_positives: [3, G] of all rated pairs, scored or
-    not: of all videos, of the first half, of the second.
+    class_number: 0..G-1; first_half: is the video in the first half? num_positives: [3, G] of all
+    rated pairs, scored or not: of all videos, of the first half, of the second.
     """
 
-    video: NDArray[np.floating]
-    segment: NDArray[np.floating]
-    topic_rank: NDArray[np.int64]
-    video_rank: NDArray[np.int64]
     class_number: NDArray[np.int64]
     positive: NDArray[np.bool_]
     first_half: NDArray[np.bool_]
     num_positives: NDArray[np.int64]
 
-    def mean_aps(self, settings: FusionSettings) -> tuple[float, float, float]:
-        """mAP over all videos, over the first half, over the second; NaN without positives."""
-        scores = fused(settings.exponents, self.video, self.segment)
-        passed = self.candidates(settings.candidates)
-        ranking = self._ranking(np.where(passed, scores, below_candidates(scores)))
+    def mean_aps(self, scores: NDArray[np.float32]) -> tuple[float, float, float]:
+        """mAP of scores [P] over all videos, over the first half, over the second; NaN without
+        positives."""
+        ranking = self._ranking(scores)
         in_first = self.first_half[ranking]
         parts = (ranking, ranking[in_first], ranking[~in_first])
         whole, first, second = (self._mean_ap(*part) for part in zip(parts, self.num_positives))
         return whole, first, second
 
-    def candidates(self, chosen: CandidateFilter) -> NDArray[np.bool_]:
-        passed = np.ones(len(self.video), np.bool_)
-        if chosen.top_topics is not None:
-            passed &= self.topic_rank < chosen.top_topics
-        if chosen.top_videos is not None:
-            passed &= self.video_rank < chosen.top_videos
-        if chosen.min_video_score is not None:
-            passed &= reaches(self.video, chosen.min_video_score)
-        passed |= np.isnan(self.video)
-        return passed
-
     def _ranking(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
         """The pairs, class by class, best first; equals stay in the order (video id, start)."""
-        of_score = order_keys(scores, np.zeros(len(scores), np.uint32)) >> np.uint64(32)
-        of_class = self.class_number.astype(np.uint64) << np.uint64(32)
-        return np.argsort(of_class | of_score, kind="stable")
+        keys = order_keys(scores, np.arange(len(scores), dtype=np.uint32))
+        keys.sort()  # no two are equal: much faster than a stable sort
+        best_first = tie_ranks_of(keys)
+        # Of 16 bits, a stable sort is a radix sort.
+        number = self.class_number[best_first].astype(
+            np.min_scalar_type(self.num_positives.shape[1])
+        )
+        return best_first[np.argsort(number, kind="stable")]
 
     def _mean_ap(self, ranking: NDArray[np.int64], num_positives: NDArray[np.int64]) -> float:
         number, positive = self.class_number[ranking], self.positive[ranking]
@@ -82,8 +69,45 @@ class RatedPairs:
         return float((total[judged] / num_positives[judged]).mean()) if judged.any() else np.nan
 
 
-def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> RatedPairs:
-    """Gather the rated pairs. Raises ScoresError if none is scored, or a score is not in [0, 1]."""
+@dataclass(frozen=True)
+class RatedPairs:
+    """P scored rated pairs.
+
+    video, segment: their scores, video NaN where there is none; topic_rank, video_rank: places of
+    the class in the video and of the video in the class, from 0.
+    """
+
+    video: NDArray[np.floating]
+    segment: NDArray[np.floating]
+    topic_rank: NDArray[np.int64]
+    video_rank: NDArray[np.int64]
+    judged: JudgedPairs
+
+    def mean_aps(self, settings: FusionSettings) -> tuple[float, float, float]:
+        """mAP over all videos, over the first half, over the second; NaN without positives."""
+        scores = fused(settings.exponents, self.video, self.segment)
+        passed = self.candidates(settings.candidates)
+        return self.judged.mean_aps(np.where(passed, scores, below_candidates(scores)))
+
+    def candidates(self, chosen: CandidateFilter) -> NDArray[np.bool_]:
+        passed = np.ones(len(self.video), np.bool_)
+        if chosen.top_topics is not None:
+            passed &= self.topic_rank < chosen.top_topics
+        if chosen.top_videos is not None:
+            passed &= self.video_rank < chosen.top_videos
+        if chosen.min_video_score is not None:
+            passed &= reaches(self.video, chosen.min_video_score)
+        passed |= np.isnan(self.video)
+        return passed
+
+
+def judged_pairs(
+    truth: SegmentLabels, segments: Scores
+) -> tuple[NDArray[np.int64], NDArray[np.int64], JudgedPairs]:
+    """(row, column, judged) of the rated pairs that are scored.
+
+    Raises ScoresError if none is, LabelsError if no rated pair is positive.
+    """
     table = segments.segments
     rows = table.rows_of(truth.video, truth.start_s)
     columns = segments.classes.columns(truth.class_id)
@@ -96,15 +120,11 @@ def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> 
         )
     class_ids, class_number = np.unique(truth.class_id, return_inverse=True)
     scored = scored[np.lexsort((table.tie_ranks[rows[scored]], class_number[scored]))]
-    row, column = rows[scored], columns[scored]
     in_first, positive = first_half(truth.video), truth.score >= POSITIVE
+    if not positive.any():
+        raise LabelsError("no rated pair is positive", rule="a search needs positives to rank")
     halves = (np.ones(len(truth), np.bool_), in_first, ~in_first)
-    video_score, topic_rank = _of_videos(videos, table.video[row], column)
-    return RatedPairs(
-        video=video_score,
-        segment=_of_segments(segments, row, column),
-        topic_rank=topic_rank,
-        video_rank=_video_ranks(videos, table.video[row], column, video_score),
+    judged = JudgedPairs(
         class_number=class_number[scored],
         positive=positive[scored],
         first_half=in_first[scored],
@@ -114,6 +134,22 @@ def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> 
                 for half in halves
             ]
         ),
+    )
+    return rows[scored], columns[scored], judged
+
+
+def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> RatedPairs:
+    """Gather the rated pairs. Raises errors as `judged_pairs`, and ScoresError if a score is not
+    in [0, 1]."""
+    row, column, judged = judged_pairs(truth, segments)
+    video = segments.segments.video[row]
+    video_score, topic_rank = _of_videos(videos, video, column)
+    return RatedPairs(
+        video=video_score,
+        segment=_of_segments(segments, row, column),
+        topic_rank=topic_rank,
+        video_rank=_video_ranks(videos, video, column, video_score),
+        judged=judged,
     )
 
 

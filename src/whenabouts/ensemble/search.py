@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.errors import LabelsError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
 from whenabouts.ensemble.candidates import CandidateFilter
 from whenabouts.ensemble.fusion import PUBLISHED, Exponents, FusionSettings
+from whenabouts.ensemble.halves import choose_across
 from whenabouts.ensemble.rated_pairs import rated_pairs
 from whenabouts.ensemble.video_scores import match_videos
 
@@ -108,8 +108,6 @@ def search_fusion(
     """
     matched = match_videos(segments, videos, keep_unscored=keep_unscored)
     pairs = rated_pairs(truth, segments, matched)
-    if not pairs.num_positives.any():
-        raise LabelsError("no rated pair is positive", rule="a search needs positives to rank")
     tried = tuple(dict.fromkeys((DEFAULT, SEGMENTS_ALONE, *grid)))
     mean_aps = np.array([pairs.mean_aps(settings) for settings in tried])
     trials = [Trial(s, m) for s, m in zip(tried, mean_aps[:, 0].tolist())]
@@ -127,11 +125,12 @@ def _cross_validated(
     tried: tuple[FusionSettings, ...], mean_aps: NDArray[np.float64]
 ) -> CrossValidated | None:
     """mean_aps: [N, 2], of each trial on the first half and on the second; the default is first."""
-    if np.isnan(mean_aps).any():
+    across = choose_across(mean_aps)
+    if across is None:
         return None
-    on_first, on_second = mean_aps.argmax(axis=0).tolist()
+    on_first, on_second = across.chosen
     return CrossValidated(
         chosen=(tried[on_first], tried[on_second]),
-        mean_ap=float(mean_aps[on_first, 1] + mean_aps[on_second, 0]) / 2,
+        mean_ap=across.estimate,
         default_mean_ap=float(mean_aps[0].mean()),
     )

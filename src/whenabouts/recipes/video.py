@@ -7,7 +7,7 @@ published rates, the smaller sizes have those for some thousand videos (notes/LO
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whenabouts.models.dbof import DBoF
 from whenabouts.models.hierarchical import Scale
@@ -45,12 +45,19 @@ PACES: dict[Scale, _Pace] = {
 }
 
 
+# A mean frame has length 1: a single layer needs large weights to say much about it.
+SINGLE_LAYER_RATE = 1e-2
+
+
 def _recipe(model: VideoSettings, scale: Scale) -> Recipe:
     pace = PACES[scale]
+    optimiser = pace.optimiser
+    if scale != "paper" and isinstance(model, VideoLogistic | VideoMoE):
+        optimiser = replace(optimiser, learning_rate=SINGLE_LAYER_RATE)
     return Recipe(
         model=video_scaled(model, scale),
         strategy=VideoLabels(num_frames=pace.num_frames, head_l2=1e-6, polish=pace.polish),
-        optimiser=pace.optimiser,
+        optimiser=optimiser,
         loop=Loop(
             batch_size=128, max_steps=500_000, evaluate_every=pace.evaluate_every, patience=10
         ),

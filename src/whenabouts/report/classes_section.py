@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from whenabouts.metrics.segment_map import SegmentEvaluation
+from whenabouts.report.class_results import ClassResults, class_results
 from whenabouts.report.inputs import ReportInputs, ReportSettings
 from whenabouts.report.layout import (
     NONE,
@@ -21,36 +20,40 @@ from whenabouts.report.layout import (
     table,
 )
 from whenabouts.report.markup import Markup, shorten, tag
-from whenabouts.report.plot_classes import draw_ap_against, draw_extremes, draw_sorted_ap
-from whenabouts.report.ranking import best_first, random_order_ap
+from whenabouts.report.plot_classes import (
+    draw_ap_against,
+    draw_ap_of_frequency,
+    draw_extremes,
+    draw_sorted_ap,
+)
+from whenabouts.report.ranking import best_first
 from whenabouts.report.style import inline_svg
 
 SCATTER_FROM = 5  # fewer dots show no relation
 
 
 def classes_section(inputs: ReportInputs, settings: ReportSettings) -> Markup:
-    evaluation = inputs.evaluation
-    if evaluation is None or not len(best_first(evaluation.ap)):
+    results = class_results(inputs)
+    if results is None or not len(best_first(results.ap)):
         return section("classes", "AP per class", missing("No class has an AP: see above."))
-    expected = random_order_ap(evaluation.num_rated, evaluation.num_positives)
+    of_videos = inputs.videos is not None
     return section(
         "classes",
         "AP per class",
-        *_figures(evaluation, expected, settings),
+        *_figures(results, settings, of_videos=of_videos),
         tag("h3", "All classes"),
-        _table(evaluation, expected),
+        _table(results, of_videos=of_videos),
     )
 
 
 def _figures(
-    evaluation: SegmentEvaluation, expected: NDArray[np.float64], settings: ReportSettings
+    results: ClassResults, settings: ReportSettings, *, of_videos: bool
 ) -> Iterator[Markup]:
-    ap = evaluation.ap
-    topics = [evaluation.classes.topic(c) for c in range(len(ap))]
+    ap, expected, topics = results.ap, results.random_ap, results.topics
     yield figure(
-        inline_svg(draw_sorted_ap(ap, expected), "ap-sorted", _sorted_alt(ap, topics)),
+        inline_svg(draw_sorted_ap(ap, expected), "ap-sorted", _sorted_alt(results)),
         "AP of every class, best first. Grey ticks: what to expect of a random order of the "
-        "class's rated pairs.",
+        f"{results.ranked}.",
     )
     yield figure(
         inline_svg(
@@ -60,55 +63,70 @@ def _figures(
         ),
         "The classes at both ends. Dark ticks: a random order.",
     )
-    order = best_first(ap)
-    if len(order) < SCATTER_FROM:
-        return
-    above = int((ap[order] > expected[order]).sum())
-    yield figure(
-        inline_svg(
-            draw_ap_against(ap, expected, evaluation.num_positives),
-            "ap-against",
-            f"Two scatter plots of AP: {above} of {len(order)} classes lie above a random order.",
-        ),
+    if len(best_first(ap)) >= SCATTER_FROM:
+        yield _frequency_figure(results) if of_videos else _rated_figure(results)
+
+
+def _rated_figure(results: ClassResults) -> Markup:
+    drawn = draw_ap_against(results.ap, results.random_ap, results.num_positives)
+    return figure(
+        inline_svg(drawn, "ap-against", f"Two scatter plots of AP: {_above(results)}"),
         "A dot is a class. Left: does AP follow the number of rated positives? Right: above the "
         "dashes a class is ranked better than by chance.",
     )
 
 
-def _sorted_alt(ap: NDArray[np.float64], topics: list[str]) -> str:
-    order = best_first(ap)
-    best, worst = order[0], order[-1]
-    return (
-        f"AP of {len(order)} classes, best first: from {ap[best]:.3f} ({shorten(topics[best], 40)})"
-        f" to {ap[worst]:.3f} ({shorten(topics[worst], 40)}), mean {ap[order].mean():.3f}."
+def _frequency_figure(results: ClassResults) -> Markup:
+    drawn = draw_ap_of_frequency(results.ap, results.random_ap, results.num_positives)
+    return figure(
+        inline_svg(drawn, "ap-against", f"A scatter plot of AP: {_above(results)}"),
+        "A dot is a class: are frequent topics found better? Above the dashes a class is ranked "
+        "better than by chance.",
     )
 
 
-def _table(evaluation: SegmentEvaluation, expected: NDArray[np.float64]) -> Markup:
-    order = best_first(evaluation.ap)
-    without = np.flatnonzero(np.isnan(evaluation.ap))
-    rows = [_row(evaluation, expected, c) for c in [*order.tolist(), *without.tolist()]]
+def _above(results: ClassResults) -> str:
+    order = best_first(results.ap)
+    above = int((results.ap[order] > results.random_ap[order]).sum())
+    return f"{above} of {len(order)} classes lie above a random order."
+
+
+def _sorted_alt(results: ClassResults) -> str:
+    ap, order = results.ap, best_first(results.ap)
+    ends = [f"{ap[c]:.3f} ({shorten(results.topics[c], 40)})" for c in (order[0], order[-1])]
+    return (
+        f"AP of {len(order)} classes, best first: from {ends[0]} to {ends[1]}, "
+        f"mean {ap[order].mean():.3f}."
+    )
+
+
+def _table(results: ClassResults, *, of_videos: bool) -> Markup:
+    """The number of items ranked has a column where it differs from class to class."""
+    order = best_first(results.ap).tolist()
+    without = np.flatnonzero(np.isnan(results.ap)).tolist()
+    rows = [_row(results, c, with_ranked=not of_videos) for c in [*order, *without]]
+    counts = ("Videos with it",) if of_videos else ("Positives", "Rated")
     heads = [
         head("Topic", is_number=False),
         head("Class"),
         head("AP"),
         tag("td", class_="bar"),
-        *map(head, ("Random order", "Positives", "Rated")),
+        *map(head, ("Random order", *counts)),
     ]
     whole = table("AP of all classes, best first", heads, rows, "sortable")
     return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label="All classes")
 
 
-def _row(evaluation: SegmentEvaluation, expected: NDArray[np.float64], c: int) -> Markup:
-    ap, chance = float(evaluation.ap[c]), float(expected[c])
+def _row(results: ClassResults, c: int, *, with_ranked: bool) -> Markup:
+    ap, chance = float(results.ap[c]), float(results.random_ap[c])
     has = np.isfinite(ap)
     return tag(
         "tr",
-        tag("th", shorten(evaluation.classes.topic(c), 120), scope="row"),
-        number(str(evaluation.classes.ids[c])),
+        tag("th", shorten(results.classes.topic(c), 120), scope="row"),
+        number(str(results.classes.ids[c])),
         number(f"{ap:.3f}" if has else NONE),
         tag("td", meter(ap, chance) if has else NOTHING, class_="bar"),
         number(f"{chance:.3f}" if has else NONE),
-        number(f"{evaluation.num_positives[c]:,}"),
-        number(f"{evaluation.num_rated[c]:,}"),
+        number(f"{results.num_positives[c]:,}"),
+        *([number(f"{results.num_ranked[c]:,}")] if with_ranked else []),
     )

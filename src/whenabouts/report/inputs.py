@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.scores import Scores
 from whenabouts.metrics.segment_map import SegmentEvaluation
+from whenabouts.metrics.video import VideoEvaluation, VideoTruth
 
 NO_LABELS = segment_labels(
     np.array([], "S1"), np.array([], np.int64), np.array([], np.int64), np.array([], np.float32)
@@ -18,11 +20,26 @@ NO_LABELS = segment_labels(
 
 
 @dataclass(frozen=True)
+class LabelledVideos:
+    """What a video classifier made of the videos that have labels.
+
+    ids: [V]; values: scores [V, C], perhaps mapped; truth and evaluation are of the same rows, and
+    the columns are `evaluation.classes`.
+    """
+
+    ids: NDArray[np.bytes_]
+    truth: VideoTruth
+    values: NDArray[np.floating]
+    evaluation: VideoEvaluation
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """The artefacts a page reads.
 
     run: a run folder (`metrics.jsonl`, `recipe.json`); truth: the rated segments the evaluation
-    counted; video_metrics: the totals of `VideoEvaluation.to_dict()`;
+    counted; video_metrics: the totals of `VideoEvaluation.to_dict()`; videos: instead of scores,
+    truth and evaluation, where the scores are of whole videos;
     video_labels: class ids by video id, and vocabulary: topics by class id (for the labels outside
     the evaluated classes); facts: what else the head of the page should state, by name.
     """
@@ -32,6 +49,7 @@ class ReportInputs:
     scores: Scores | None = None
     truth: SegmentLabels | None = None
     evaluation: SegmentEvaluation | None = None
+    videos: LabelledVideos | None = None
     video_metrics: Mapping[str, float | int | None] | None = None
     video_labels: Mapping[bytes, Sequence[int]] | None = None
     vocabulary: Mapping[int, str] = field(default_factory=dict)
@@ -40,7 +58,8 @@ class ReportInputs:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """num_timelines: videos shown; num_topics: lines a timeline (more where more are rated);
+    """num_timelines: videos shown; num_topics: lines a timeline (more where more are rated), or
+    topics of the highest scores a video;
     num_extremes: classes in each of best and worst; pr_classes: class ids of the precision-recall
     curves (none: the best, quartile and worst classes of at least min_positives rated positives);
     segment_s: length of a segment.

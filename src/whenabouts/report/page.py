@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
 from whenabouts import __version__
 from whenabouts.core.atomic import write_text
+from whenabouts.report.calibration_section import calibration_section
 from whenabouts.report.classes_section import classes_section
 from whenabouts.report.curves_section import curves_section
+from whenabouts.report.definitions import definitions_section
+from whenabouts.report.examples_section import examples_section
 from whenabouts.report.headline_section import headline_section
 from whenabouts.report.inputs import ReportInputs, ReportSettings
-from whenabouts.report.layout import section
 from whenabouts.report.markup import Markup, join, tag
 from whenabouts.report.run_sections import settings_section, training_section
 from whenabouts.report.timelines_section import timelines_section
@@ -23,25 +26,19 @@ CONTENTS = {
     "training": "Training",
     "classes": "AP per class",
     "curves": "Precision and recall",
+    "calibration": "Calibration",
     "timelines": "Timelines",
     "settings": "Settings",
     "definitions": "Definitions",
 }
-
-DEFINITIONS = {
-    "AP": "For each class the segments are listed by falling score and the list is cut after K "
-    "entries; entries that nobody rated for the class are dropped. AP is the mean, over all rated "
-    "positives of the class, of the share of positives among the entries down to that one; a "
-    "positive that is not in the list adds 0.",
-    "mAP@K": "The mean of AP over the classes that have a rated positive.",
-    "Random order": "The exact expectation of AP if the rated pairs of a class stood in random "
-    "order and all were in the list. It is high where most rated pairs are positive.",
-    "Precision and recall": "Over the same entries; recall counts all rated positives of the class "
-    "and the steps run through the points at the positives, so the area below them is the AP.",
-    "AP of a video": "The same measure within one video: the rated segments of a topic by falling "
-    "score, then the mean over the topics that were rated both positive and negative there.",
-    "Training loss": "As logged; its scale depends on the loss of the phase, so that phases need "
-    "not be comparable. The running mean is centred and spans a fortieth of the phase.",
+VIDEO_CONTENTS = {
+    "headline": "Headline",
+    "training": "Training",
+    "classes": "AP per class",
+    "calibration": "Calibration",
+    "examples": "Example videos",
+    "settings": "Settings",
+    "definitions": "Definitions",
 }
 
 
@@ -56,23 +53,29 @@ def write_report(
 
 
 def build_report(inputs: ReportInputs, settings: ReportSettings) -> str:
+    contents = CONTENTS if inputs.videos is None else VIDEO_CONTENTS
     body = tag(
         "body",
-        tag("header", tag("h1", inputs.title), _navigation()),
-        tag(
-            "main",
-            headline_section(inputs),
-            training_section(inputs),
-            classes_section(inputs, settings),
-            curves_section(inputs, settings),
-            timelines_section(inputs, settings),
-            settings_section(inputs),
-            _definitions(),
-        ),
+        tag("header", tag("h1", inputs.title), _navigation(contents)),
+        tag("main", *_sections(inputs, settings)),
         tag("footer", f"Made by whenabouts {__version__}."),
         tag("script", _asset("page.js")),
     )
     return "<!DOCTYPE html>\n" + tag("html", _head(inputs.title), "\n", body, lang="en") + "\n"
+
+
+def _sections(inputs: ReportInputs, settings: ReportSettings) -> Iterator[Markup]:
+    of_segments = inputs.videos is None
+    yield headline_section(inputs)
+    yield training_section(inputs)
+    yield classes_section(inputs, settings)
+    if of_segments:
+        yield curves_section(inputs, settings)
+    yield calibration_section(inputs)
+    shown = timelines_section if of_segments else examples_section
+    yield shown(inputs, settings)
+    yield settings_section(inputs)
+    yield definitions_section(inputs)
 
 
 def _head(title: str) -> Markup:
@@ -99,11 +102,6 @@ def _asset(name: str) -> Markup:
     return Markup(resources.files("whenabouts.report").joinpath(name).read_text("utf-8"))
 
 
-def _navigation() -> Markup:
-    links = [tag("a", title, href=f"#{key}") for key, title in CONTENTS.items()]
+def _navigation(contents: Mapping[str, str]) -> Markup:
+    links = [tag("a", title, href=f"#{key}") for key, title in contents.items()]
     return tag("nav", *links, aria_label="Sections")
-
-
-def _definitions() -> Markup:
-    terms = [tag("p", tag("strong", term), f". {text}") for term, text in DEFINITIONS.items()]
-    return section("definitions", "Definitions", *terms)

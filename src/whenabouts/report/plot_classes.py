@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from whenabouts.report import style
@@ -15,6 +15,7 @@ from whenabouts.report.markup import shorten
 from whenabouts.report.ranking import best_first, extremes
 
 Values = NDArray[np.float64]
+LOG_FROM = 30  # numbers that span this factor stand on a logarithmic axis
 
 
 @style.styled
@@ -112,4 +113,32 @@ def draw_ap_against(ap: Values, random_ap: Values, num_positives: NDArray[np.int
     right.annotate("random order", (0.8, 0.72))
     style.unit_axis(right, "x")
     right.set(xlabel="expected AP of a random order of the class's rated pairs")
+    return figure
+
+
+@style.styled
+def draw_ap_of_frequency(ap: Values, random_ap: Values, num_positives: NDArray[np.int64]) -> Figure:
+    """AP against the number of videos with the class; dashes: the AP of a random order, which is
+    a function of that number alone."""
+    figure = Figure((style.WIDTH_IN, 3.0), layout="constrained")
+    axes = figure.subplots()
+    has = np.isfinite(ap)
+    count, order = num_positives[has], np.argsort(num_positives[has], kind="stable")
+    axes.plot(count, ap[has], "o", markersize=4, alpha=0.65, color=style.ACCENT, markeredgewidth=0)
+    axes.plot(count[order], random_ap[has][order], color=style.INK, linewidth=0.8, dashes=(4, 3))
+    axes.annotate(
+        "random order",
+        (count[order[-1]], random_ap[has][order[-1]]),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+    )
+    style.unit_axis(axes)
+    if count.max() > LOG_FROM * count.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=10))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(10, steps=style.ROUND, integer=True))
+    style.plain_numbers(axes, "x")
+    axes.set(xlabel="videos with the label", ylabel="AP")
     return figure

@@ -1,4 +1,5 @@
-"""The training curves of a run: loss, learning rate and mAP against step, phase after phase."""
+"""The training curves of a run: loss, learning rate and what was watched
+(mAP or GAP) against step, phase after phase."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from numpy.typing import NDArray
 
 from whenabouts.report import style
 from whenabouts.report.markup import shorten
-from whenabouts.report.run_log import Curve, Phase, best_of, smooth, splits, thin
+from whenabouts.report.run_log import (
+    Curve,
+    Phase,
+    best_of,
+    measure_name,
+    smooth,
+    splits,
+    thin,
+)
 
 LOG_FROM = 30.0  # a curve that spans this factor is drawn on a logarithmic axis
 PANELS = {"loss": ("training loss", 1.7), "learning_rate": ("learning rate", 0.9)}
@@ -18,7 +27,7 @@ PANELS = {"loss": ("training loss", 1.7), "learning_rate": ("learning rate", 0.9
 
 @style.styled
 def draw_training(phases: tuple[Phase, ...]) -> Figure:
-    """A panel each for loss, learning rate and mAP, those that the run logged; steps shared."""
+    """A panel each for loss, learning rate and mAP (or GAP), as far as logged; steps shared."""
     panels = [p for p in PANELS if any(len(getattr(phase, p)) for phase in phases)]
     heights = [PANELS[p][1] for p in panels]
     evaluated = splits(phases)
@@ -57,17 +66,17 @@ def _draw_panel(axes: Axes, phases: tuple[Phase, ...], panel: str) -> None:
 
 def _draw_evaluations(axes: Axes, phases: tuple[Phase, ...], evaluated: list[str]) -> None:
     for split, colour in zip(evaluated, style.SERIES):
-        curves = [(p.first_step, p.mean_ap[split]) for p in phases if split in p.mean_ap]
+        curves = [(p.first_step, p.watched[split]) for p in phases if split in p.watched]
         axes.plot(*_joined(curves), color=colour, marker=".", markersize=3.5, linewidth=1.1)
         best = best_of(phases, split)
-        axes.plot(best.whole_step, best.mean_ap, "o", color=colour, markersize=6)
+        axes.plot(best.whole_step, best.value, "o", color=colour, markersize=6)
         left = best.whole_step < 0.5 * _last_step(phases)
-        text = f"{_split_name(split)}: best {best.mean_ap:.3f} at step {best.step:,.0f}"
+        text = f"{_split_name(split)}: best {best.value:.3f} at step {best.step:,.0f}"
         if len(phases) > 1:
             text += f" of {shorten(best.phase, 20)}"
         axes.annotate(
             text,
-            (best.whole_step, best.mean_ap),
+            (best.whole_step, best.value),
             xytext=(0, 7),
             textcoords="offset points",
             ha="left" if left else "right",
@@ -75,7 +84,7 @@ def _draw_evaluations(axes: Axes, phases: tuple[Phase, ...], evaluated: list[str
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.2 * (high - low))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=style.ROUND))
-    axes.set_ylabel(f"mAP on {', '.join(map(_split_name, evaluated))}")
+    axes.set_ylabel(f"{measure_name(phases)} on {', '.join(map(_split_name, evaluated))}")
 
 
 def _mark_phases(rows: list[Axes], phases: tuple[Phase, ...]) -> None:

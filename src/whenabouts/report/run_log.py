@@ -17,6 +17,10 @@ from whenabouts.core.errors import RunError
 Record = dict[str, Any]
 MOST_LEVELS = 12
 
+# What a run watches, by its key in the log: the first that a phase has. Segment models watch mAP,
+# video classifiers GAP.
+MEASURES = {"mean_ap": "mAP", "gap": "GAP@20"}
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -33,7 +37,8 @@ class Curve:
 class Phase:
     """One stretch of training; its step 0 stands at `first_step` of the whole run.
 
-    mean_ap: a curve a split. num_not_finite: losses that were NaN or infinite, not drawn.
+    watched: what was evaluated, a curve a split, and measure: its key among MEASURES.
+    num_not_finite: losses that were NaN or infinite, not drawn.
     """
 
     name: str
@@ -43,7 +48,8 @@ class Phase:
     segments_per_s: float
     loss: Curve
     learning_rate: Curve
-    mean_ap: dict[str, Curve]
+    measure: str
+    watched: dict[str, Curve]
     num_not_finite: int
 
 
@@ -53,7 +59,8 @@ class Best:
     phase: str
     step: float
     whole_step: float
-    mean_ap: float
+    measure: str
+    value: float
 
 
 def read_run_log(path: str | Path) -> tuple[Phase, ...]:
@@ -96,18 +103,24 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 def splits(phases: Iterable[Phase]) -> list[str]:
     """The evaluated splits, V2 (the one runs are chosen by) first."""
-    return sorted({s for phase in phases for s in phase.mean_ap}, key=lambda s: (s != "v2", s))
+    return sorted({s for phase in phases for s in phase.watched}, key=lambda s: (s != "v2", s))
 
 
 def best_of(phases: Iterable[Phase], split: str) -> Best:
-    """The highest mAP of a split over all phases, the first of equals."""
+    """The highest value of a split over all phases, the first of equals."""
     found = [
-        Best(split, phase.name, step, phase.first_step + step, value)
+        Best(split, phase.name, step, phase.first_step + step, phase.measure, value)
         for phase in phases
-        if split in phase.mean_ap
-        for step, value in zip(phase.mean_ap[split].step, phase.mean_ap[split].value)
+        if split in phase.watched
+        for step, value in zip(phase.watched[split].step, phase.watched[split].value)
     ]
-    return max(found, key=lambda best: best.mean_ap)
+    return max(found, key=lambda best: best.value)
+
+
+def measure_name(phases: Iterable[Phase]) -> str:
+    """The name of what was watched: that of the first phase that watched anything, else mAP."""
+    measures = [phase.measure for phase in phases if phase.watched]
+    return MEASURES[measures[0] if measures else "mean_ap"]
 
 
 def smooth(curve: Curve, num_windows: int = 40) -> Curve:
@@ -157,10 +170,12 @@ def _broken(path: Path, number: int, fact: str) -> RunError:
 
 def _phase(name: str, first_step: float, records: list[Record]) -> Phase:
     train = _unrepeated([r for r in records if r.get("kind") == "train"])
-    evaluate = [r for r in records if r.get("kind") == "evaluate" and "mean_ap" in r]
+    looked = [r for r in records if r.get("kind") == "evaluate"]
+    measure = next((m for m in MEASURES if any(m in r for r in looked)), "mean_ap")
+    evaluate = [r for r in looked if measure in r]
     losses = np.array([_number(r, "loss") for r in train if "loss" in r])
     curves = {
-        split: _curve(_unrepeated([r for r in evaluate if r.get("split") == split]), "mean_ap")
+        split: _curve(_unrepeated([r for r in evaluate if r.get("split") == split]), measure)
         for split in sorted({str(r.get("split")) for r in evaluate})
     }
     return Phase(
@@ -171,7 +186,8 @@ def _phase(name: str, first_step: float, records: list[Record]) -> Phase:
         segments_per_s=float(np.median(_finite(train, "segments_per_s") or [math.nan])),
         loss=_curve(train, "loss"),
         learning_rate=_curve(train, "learning_rate"),
-        mean_ap={split: curve for split, curve in curves.items() if len(curve)},
+        measure=measure,
+        watched={split: curve for split, curve in curves.items() if len(curve)},
         num_not_finite=int((~np.isfinite(losses)).sum()),
     )
 

@@ -12,7 +12,15 @@ from whenabouts.report.inputs import ReportInputs
 from whenabouts.report.layout import NONE, figure, head, missing, number, section, table
 from whenabouts.report.markup import Markup, shorten, tag
 from whenabouts.report.plot_training import draw_training
-from whenabouts.report.run_log import Phase, best_of, read_recipe, read_run_log, splits
+from whenabouts.report.run_log import (
+    MEASURES,
+    Phase,
+    best_of,
+    measure_name,
+    read_recipe,
+    read_run_log,
+    splits,
+)
 from whenabouts.report.style import inline_svg
 
 NO_RUN = "No run was given."
@@ -25,7 +33,7 @@ def training_section(inputs: ReportInputs) -> Markup:
     if not path.is_file():
         return section("training", "Training", missing("The run has no metrics.jsonl."))
     phases = read_run_log(path)
-    if not any(len(p.loss) + len(p.learning_rate) + len(p.mean_ap) for p in phases):
+    if not any(len(p.loss) + len(p.learning_rate) + len(p.watched) for p in phases):
         return section("training", "Training", missing("The run has logged nothing yet."))
     return section("training", "Training", _curves(phases), _phase_table(phases))
 
@@ -33,9 +41,11 @@ def training_section(inputs: ReportInputs) -> Markup:
 def _curves(phases: tuple[Phase, ...]) -> Markup:
     bests = [best_of(phases, split) for split in splits(phases)]
     told = [
-        f"best mAP on {b.split} {b.mean_ap:.3f} at step {b.step:,.0f} of {b.phase}" for b in bests
+        f"best {MEASURES[b.measure]} on {b.split} {b.value:.3f} at step {b.step:,.0f} of {b.phase}"
+        for b in bests
     ]
-    alt = f"Training curves of {', '.join(p.name for p in phases)}; {'; '.join(told) or 'no mAP'}."
+    names = ", ".join(p.name for p in phases)
+    alt = f"Training curves of {names}; {'; '.join(told) or 'nothing watched'}."
     return figure(
         inline_svg(draw_training(phases), "training-svg", shorten(alt, 400)),
         "Pale: the loss as logged; dark: its running mean. A large dot is the best evaluation.",
@@ -44,7 +54,9 @@ def _curves(phases: tuple[Phase, ...]) -> Markup:
 
 def _phase_table(phases: tuple[Phase, ...]) -> Markup:
     heads = [head("Phase", is_number=False)]
-    heads += map(head, ("Steps", "Time", "Segments/s", "Last loss", "Best mAP", "at step"))
+    measure = measure_name(phases)
+    rate = "Videos/s" if measure == MEASURES["gap"] else "Segments/s"
+    heads += map(head, ("Steps", "Time", rate, "Last loss", f"Best {measure}", "at step"))
     rows = [_phase_row(phase) for phase in phases]
     return tag("div", table("Phases of the run", heads, rows), class_="wide")
 
@@ -60,7 +72,7 @@ def _phase_row(phase: Phase) -> Markup:
         duration(phase.seconds),
         f"{phase.segments_per_s:,.0f}" if np.isfinite(phase.segments_per_s) else NONE,
         loss,
-        f"{best.mean_ap:.3f} ({best.split})" if best else NONE,
+        f"{best.value:.3f} ({best.split})" if best else NONE,
         f"{best.step:,.0f}" if best else NONE,
     ]
     return tag("tr", tag("th", shorten(phase.name, 60), scope="row"), *map(number, cells))

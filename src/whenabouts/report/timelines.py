@@ -92,16 +92,20 @@ def choose_videos(truth: SegmentLabels, scores: Scores, num: int) -> list[Choice
     if not len(ranked):
         most = np.lexsort((scores.segments.video_ids, -num_rated))[:num]
         return [Choice(int(v), np.nan, ONE_SIDED) for v in most if num_rated[v]]
-    return _most_rated_of_thirds(ranked, ap, num_rated, num)
+    return most_of_thirds(ranked, ap, num_rated, num)
 
 
-def _most_rated_of_thirds(
-    ranked: NDArray[np.int64], ap: NDArray[np.float64], num_rated: NDArray[np.int64], num: int
+def most_of_thirds(
+    ranked: NDArray[np.int64], ap: NDArray[np.float64], num_known: NDArray[np.int64], num: int
 ) -> list[Choice]:
+    """Of each third of the videos `ranked`, best first, those with the most known of them.
+
+    ap and num_known (rated pairs, or labels) are over all videos.
+    """
     choices = []
     shares = [len(share) for share in np.array_split(np.arange(num), 3)]
     for group, third, share in zip(THIRDS, np.array_split(ranked, 3), shares):
-        chosen = third[np.sort(np.argsort(-num_rated[third], kind="stable")[:share])]
+        chosen = third[np.sort(np.argsort(-num_known[third], kind="stable")[:share])]
         choices += [Choice(int(v), float(ap[v]), group) for v in chosen]
     return choices
 

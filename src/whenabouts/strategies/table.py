@@ -7,7 +7,6 @@ from collections.abc import Callable
 from torch import nn
 
 from whenabouts.corpus.corpus import Corpus
-
 from whenabouts.strategies.s1 import S1, train_s1
 from whenabouts.strategies.s2 import S2, train_s2
 from whenabouts.strategies.s3 import S3, train_s3

@@ -135,7 +135,8 @@ class _Rounds:
         before = "pretrain" if phase == "v1" else "pretrain-final"
         model = build_seeded(self.build, self.loop.seed, setup.team)
         load_weights(Folder(setup.run, before).weights, model)
-        steps = round(polish.epochs * len(labelled_rows(setup.corpus, splits)) / self.loop.batch_size)
+        num_videos = len(labelled_rows(setup.corpus, splits))
+        steps = round(polish.epochs * num_videos / self.loop.batch_size)
         loop = replace(
             self.loop, max_steps=max(1, steps), average_half_life=polish.half_life,
             # Another order than the one the weights come from.

@@ -2,6 +2,10 @@
 
 Tensors are named `model/NAME`, `optimiser/NAME/STATE`, `average/NAME` and `random/DEVICE`; the
 position and the history of the search are JSON under the one key of the file's metadata.
+
+A file of weights alone has tensors named `NAME`, and may hold large ones as bytes; their scales are
+in the metadata too. It then has a format of its own: whoever does not know of scales would take the
+bytes themselves for weights.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +25,12 @@ from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import RunError
 from whenabouts.core.settings import from_dict
 from whenabouts.train.average import Average
+from whenabouts.train.weight_bytes import dequantize_all, quantize_large
 
 FORMAT = 1
+QUANTISED_FORMAT = 2
 KEY = "whenabouts"
+Bits = Literal[8, 32]
 
 
 @dataclass
@@ -86,16 +93,27 @@ def load_checkpoint(
     return from_dict(Position, facts["position"], str(path))
 
 
-def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:
-    """The weights alone, with facts about them (JSON) in the metadata."""
-    _write(path, model.state_dict(), {"facts": facts})
+def save_weights(path: Path, model: nn.Module, facts: dict[str, Any], bits: Bits = 32) -> None:
+    """The weights alone, with facts about them (JSON) in the metadata.
+
+    bits: 8 stores large tensors as bytes. Raises RunError if one of them has a NaN.
+    """
+    tensors: dict[str, Tensor] = model.state_dict()
+    stored: dict[str, Any] = {"facts": facts}
+    if bits == 8:
+        tensors, scales = quantize_large(tensors)
+        if scales:
+            stored |= {"format": QUANTISED_FORMAT, "quantised": scales}
+    _write(path, tensors, stored)
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """Load what `save_weights` wrote; returns its facts. Raises RunError if it does not fit."""
-    tensors, stored = _read(path)
-    _load_model(path, model, tensors)
-    facts: dict[str, Any] = stored.get("facts", {})
+    tensors, stored = _read(path, (FORMAT, QUANTISED_FORMAT))
+    _load_model(path, model, dequantize_all(tensors, stored.get("quantised", {}), path))
+    facts = stored.get("facts", {})
+    if not isinstance(facts, dict):
+        raise RunError(f"its facts are {facts!r}", where=path, rule="they are a JSON object")
     return facts
 
 
@@ -106,7 +124,9 @@ def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Non
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(
+    path: Path, formats: tuple[int, ...] = (FORMAT,)
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and what `_write` stored with them."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -116,17 +136,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError("no checkpoint here", where=path, remedy="train first") from error
     except SafetensorError as error:
         raise RunError(f"not a whole safetensors file ({error})", where=path) from error
-    return tensors, _facts(path, text)
+    return tensors, _facts(path, text, formats)
 
 
-def _facts(path: Path, text: str) -> dict[str, Any]:
+def _facts(path: Path, text: str, formats: tuple[int, ...]) -> dict[str, Any]:
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RunError(f"its metadata is not JSON ({error})", where=path) from error
     found = facts.get("format") if isinstance(facts, dict) else None
-    if found != FORMAT:
-        raise RunError(f"format is {found}", where=path, rule=f"it must be {FORMAT}")
+    if found not in formats:
+        rule = f"it must be {' or '.join(map(str, formats))}"
+        raise RunError(f"format is {found}", where=path, rule=rule)
     return dict(facts)
 
 
@@ -135,6 +156,14 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_model(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    # load_state_dict would convert: bytes that have lost their scale would pass for weights.
+    for name, expected in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise RunError(
+                f"'{name}' is {tensors[name].dtype}, and {expected.dtype} in the model",
+                where=path,
+                rule="a checkpoint fits the recipe it was trained with, and bytes have a scale",
+            )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Predict: a run over every segment of a corpus -> Scores, written as a stream.
+"""Predict: a run or a bundle over every segment of a corpus -> Scores, written as a stream.
 
 Memory stays flat however many videos there are; under torchrun each process writes its own rows; an
 interrupted call goes on where it was. Attention on segments needs a video whole: where it is kept,
@@ -30,6 +30,7 @@ from whenabouts.feed.segments import SegmentChunk, SegmentChunks
 from whenabouts.feed.whole_videos import VideoChunk, VideoChunks
 from whenabouts.models.hierarchical import Hierarchical, HierarchicalSettings
 from whenabouts.models.table import FAMILIES
+from whenabouts.train.bundle import Bundle
 from whenabouts.train.distributed import Team
 from whenabouts.train.run import Run
 from whenabouts.train.settings import refuse_below
@@ -55,7 +56,7 @@ class PredictSettings:
 
 
 def predict(
-    run: Run,
+    scorer: Run | Bundle,
     corpus: Corpus,
     rows: NDArray[np.int64],
     out: Path,
@@ -65,39 +66,47 @@ def predict(
 ) -> int:
     """Write Scores of every segment of the given videos to `out`; returns how many there are.
 
-    The run of a video classifier scores the videos as wholes, for the video classes. Raises
-    UsageError where attention is to be kept and the run's model has none.
+    Video classifiers score the videos as wholes, for the video classes. Raises UsageError where
+    attention is to be kept and there is none, or that of several models.
     """
-    run.check_fits(corpus)
-    model, facts = run.load_model()
+    scorer.check_fits(corpus)
+    model, facts = scorer.load_model()
     if settings.attention:
-        _refuse_without_attention(run, model)
+        _refuse_without_attention(scorer, model)
     model.to(team.device)
     chunks: SegmentChunks | VideoChunks
-    if run.scores_videos:
-        chunks, classes = VideoChunks(corpus, rows, team.device), run.video_classes
+    if scorer.scores_videos:
+        chunks = VideoChunks(corpus, rows, team.device)
     else:
         chunks = SegmentChunks(corpus, rows, team.device, settings.chunk_size)
-        classes = run.classes
+    classes = scorer.scored_classes
     frames = corpus.dataset.grid.num_frames if settings.attention else None
     with closing(ScoresWriter(out, chunks.table, classes, settings.dtype, frames)) as writer:
-        mark = _Mark(partial_path(out), team, _key(run, corpus, rows, settings))
+        mark = _Mark(partial_path(out), team, _key(scorer, corpus, rows, settings))
         block = team.block(len(chunks.table))
         _predict_block(model, chunks, block, writer, mark, attention=settings.attention)
         writer.flush()
         team.wait()
         if team.is_main:
-            writer.commit({"run": str(run.path), "corpus": str(corpus.path), **facts, **made_by})
+            kind = "bundle" if isinstance(scorer, Bundle) else "run"
+            writer.commit({kind: str(scorer.path), "corpus": str(corpus.path), **facts, **made_by})
     team.wait()
     return len(chunks.table)
 
 
-def _refuse_without_attention(run: Run, model: nn.Module) -> None:
+def _refuse_without_attention(scorer: Run | Bundle, model: nn.Module) -> None:
+    if isinstance(scorer, Bundle):
+        raise UsageError(
+            "a bundle has no attention to keep",
+            where=scorer.path,
+            rule="attention is that of one model",
+            remedy=f"predict with a run in it, such as {scorer.members[0].path}",
+        )
     if not isinstance(model, Hierarchical):
         families = [n for n, kind in FAMILIES.items() if kind in get_args(HierarchicalSettings)]
         raise UsageError(
-            f"the model of the run, {run.recipe['model']['family']}, has no attention to keep",
-            where=run.path,
+            f"the model of the run, {scorer.recipe['model']['family']}, has no attention to keep",
+            where=scorer.path,
             rule=f"models with attention are {', '.join(families)}",
             remedy="predict without --attention",
         )
@@ -170,9 +179,11 @@ def _scores(model: nn.Module, chunk: SegmentChunk | VideoChunk) -> NDArray[np.fl
     return values
 
 
-def _key(run: Run, corpus: Corpus, rows: NDArray[np.int64], settings: PredictSettings) -> str:
+def _key(
+    scorer: Run | Bundle, corpus: Corpus, rows: NDArray[np.int64], settings: PredictSettings
+) -> str:
     """Says whether rows written earlier belong to the same prediction."""
-    parts = hashlib.blake2b(run.weights_path.read_bytes(), digest_size=16)
+    parts = hashlib.blake2b(scorer.fingerprint(), digest_size=16)
     parts.update(corpus.video_ids[rows].tobytes() + corpus.num_frames[rows].tobytes())
     parts.update(settings.dtype.encode() + b" attention" * settings.attention)
     return parts.hexdigest()

@@ -7,11 +7,12 @@ metrics.jsonl        losses and evaluations, one JSON object a line
 checkpoints/         what `--resume` reads, one file a phase
 v1.safetensors       weights of the phase that trained on V1 and watched V2 (the best ones)
 final.safetensors    weights of the retraining on V1 + V2, if asked for
-run.json             written when training is done: which weights to use, best V2 mAP, time
+run.json             written when training is done: best V2 mAP, what it was trained on, time
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,11 @@ class Run:
         return not isinstance(self.model_settings, tuple(FAMILIES.values()))
 
     @property
+    def scored_classes(self) -> ClassOrder:
+        """The class order of its scores."""
+        return self.video_classes if self.scores_videos else self.classes
+
+    @property
     def weights_path(self) -> Path:
         for phase in PHASES:
             path = self.path / f"{phase}.safetensors"
@@ -75,9 +81,14 @@ class Run:
                 return path
         raise RunError("no weights yet", where=self.path, remedy="finish training with --resume")
 
+    def fingerprint(self) -> bytes:
+        """Differs for other weights."""
+        with self.weights_path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+
     def check_fits(self, corpus: Corpus) -> None:
         """Raise RunError unless the corpus has the features the run was trained on."""
-        ours, theirs = _what_a_model_sees(self.dataset), _what_a_model_sees(corpus.dataset)
+        ours, theirs = what_a_model_sees(self.dataset), what_a_model_sees(corpus.dataset)
         if ours != theirs:
             raise RunError(
                 f"the corpus has {theirs}", where=corpus.path, rule=f"the run was trained on {ours}"
@@ -103,7 +114,8 @@ def build_for(
     )
 
 
-def _what_a_model_sees(dataset: DatasetSettings) -> str:
+def what_a_model_sees(dataset: DatasetSettings) -> str:
+    """For people, and equal for data sets that a model cannot tell apart."""
     limits = f"[{dataset.low:g}, {dataset.high:g}]"
     return (
         f"features {listing(dataset.features)} in {limits} and segments of "
@@ -174,12 +186,18 @@ def open_run(path: str | Path) -> Run:
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(path.read_text())
+        return read_object(path)
     except FileNotFoundError as error:
         remedy = "make one with 'whenabouts train RECIPE INDEX -o RUN'"
         raise RunError(
             "no recipe.json here", where=path.parent, rule="a run is a folder", remedy=remedy
         ) from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run. Raises RunError if the file holds something else."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RunError(f"not JSON ({error})", where=path) from error
     if not isinstance(kept, dict):

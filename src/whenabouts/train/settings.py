@@ -57,8 +57,8 @@ class Loop:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products in a step; auto: bfloat16 on CUDA, float32 on the CPU."""
     compile: bool = False
-    """Compile the loss with torch.compile. On the CPU it does not pay: a minute or two at the start,
-    and steps no faster (bench/bench_deep.py --compile)."""
+    """Compile the loss with torch.compile. On the CPU it does not pay: a minute or two at the
+    start, and steps no faster (bench/bench_deep.py --compile)."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_steps", "evaluate_every", "patience"):
