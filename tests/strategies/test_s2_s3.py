@@ -58,7 +58,7 @@ def test_s2_pretrains_then_fine_tunes_the_segment_module(corpus: Corpus, tmp_pat
     assert (found.phase, found.step) == ("v1", 4)
     before, on_videos = weights(corpus, tmp_path / "pretrain.safetensors")
     after, on_ratings = weights(corpus, tmp_path / "v1.safetensors")
-    assert (on_videos, on_ratings) == (["train", "v1"], ["v1"])
+    assert on_videos == on_ratings == ["train", "v1"]
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"segment_module", "segment_head"}
     phases = [line["phase"] for line in log_lines(tmp_path) if line["kind"] == "evaluate"]
@@ -94,7 +94,7 @@ def test_s2_final_adds_v2_and_takes_twice_the_iterations(corpus: Corpus, tmp_pat
     found = train(corpus, tmp_path, S2(pretrain=PRETRAIN), final=True)
     _, on_videos = weights(corpus, tmp_path / "pretrain-final.safetensors")
     _, on_ratings = weights(corpus, tmp_path / "final.safetensors")
-    assert (on_videos, on_ratings) == (["train", "v1", "v2"], ["v1", "v2"])
+    assert on_videos == on_ratings == ["train", "v1", "v2"]
     steps = {line["phase"]: line["step"] for line in log_lines(tmp_path)}
     looked = [line for line in log_lines(tmp_path) if line["kind"] == "evaluate"]
     best = max((e for e in looked if e["phase"] == "pretrain"), key=lambda e: e["mean_ap"])

@@ -131,6 +131,7 @@ class _Rounds:
             parameter.requires_grad_(True)
         negatives = self.strategy.negatives
         work = rated_work(phase, splits, model, negatives, loop, setup, watched)
+        work = replace(work, trained_on=("train", *splits))  # what it goes on from has seen train
         return setup.fit(model, work, self.optimiser, loop)
 
 
