@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from toy_work import ALONE
+from whenabouts.core.ending import end_process
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.models.embedding import Embedding, EmbeddingSettings
 from whenabouts.models.hierarchical import NL, scaled
@@ -168,3 +169,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with join_team("cpu") as this:
         in_a_team(open_corpus(sys.argv[1]), Path(sys.argv[2]), this)
+    end_process(0)

@@ -1,7 +1,6 @@
 """`python -m whenabouts`, which is what torchrun needs: `torchrun -m whenabouts train ...`."""
 
-import sys
-
 from whenabouts.cli import main
+from whenabouts.core.ending import end_process
 
-sys.exit(main())
+end_process(main())
