@@ -149,6 +149,14 @@ def test_smaller_sizes_learn_faster_from_fewer_segments(scale: Scale) -> None:
     assert pretrain.max_segments == loss2.strategy.max_segments == 8
 
 
+@pytest.mark.parametrize("scale", ["tiny", "small"])
+def test_fcfc_which_has_no_norm_pre_trains_faster(scale: Scale) -> None:
+    fcfc, att2 = recipe_named("fcfc", scale), recipe_named("att2", scale)
+    assert isinstance(fcfc.strategy, S2)
+    assert fcfc.strategy.pretrain.optimiser.learning_rate == 5e-3
+    assert fcfc.optimiser == att2.optimiser
+
+
 def test_the_dial_sets_the_size() -> None:
     widths = {scale: recipe_named("nl", scale).model.embedding.width for scale in SCALES}
     assert widths == {"tiny": 64, "small": 512, "paper": 1024}

@@ -40,6 +40,7 @@ class Pace:
 
 
 FEW_VIDEOS = Pace(rate=1e-3, fine_rate=2e-4, evaluate_every=25, max_segments=8)
+WITHOUT_NORM = replace(FEW_VIDEOS, rate=5e-3)  # FCFC has no batch norm, and learns more slowly
 PACES: dict[Scale, Pace] = {
     "tiny": FEW_VIDEOS,
     "small": FEW_VIDEOS,
@@ -50,6 +51,8 @@ PACES: dict[Scale, Pace] = {
 def _two_steps(model: HierarchicalSettings, scale: Scale) -> Recipe:
     """S2: video labels first, then rated segments at a lower rate."""
     pace = PACES[scale]
+    if isinstance(model, FCFC) and scale != "paper":
+        pace = WITHOUT_NORM
     pretrain = Pretrain(
         optimiser=pace.optimiser,
         evaluate_every=pace.evaluate_every,
