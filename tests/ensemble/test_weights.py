@@ -178,9 +178,20 @@ def test_ascent_reaches_the_top(peak: tuple[float, ...]) -> None:
 def test_ascent_leaves_a_corner_and_stays_on_a_plain() -> None:
     weights, _ = ascend(lambda w: -abs(w[1] - w[2]) - w[0], np.array([1.0, 0, 0]))
     np.testing.assert_allclose(weights, (0, 0.5, 0.5), atol=0.03)
-    weights, num_trials = ascend(lambda w: 1.0, np.array([0.5, 0.5]))
-    assert weights.tolist() == [0.5, 0.5]
+    weights, num_trials = ascend(lambda w: 1.0, np.array([0.9, 0.1]))
+    assert weights.tolist() == [0.9, 0.1]
     assert num_trials == 1 + 4 * 4
+
+
+def test_a_step_of_ascent_by_hand() -> None:
+    """The others change in proportion; those that are all 0 share what is left."""
+    for start, expected in (
+        ((1, 0, 0), [(1, 0, 0), (1, 0, 0), (0.6, 0.2, 0.2), (0.6, 0.4, 0)]),
+        ((0.2, 0.6, 0.2), [(0.2, 0.6, 0.2), (0.6, 0.3, 0.1), (0, 0.75, 0.25), (0, 1, 0)]),
+    ):
+        trials = hill((0.2, 0.6, 0.2))
+        ascend(lambda w, of=trials: of.metrics(w)[0] * 0, np.array(start, float))
+        np.testing.assert_allclose(trials.asked[:4], expected, atol=1e-12)
 
 
 def test_of_one_member_there_is_nothing_to_choose() -> None:
