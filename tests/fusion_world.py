@@ -11,9 +11,8 @@ import numpy as np
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.scores import Scores, ScoresWriter, open_scores
-from whenabouts.core.segments import SegmentTable
+from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.ensemble.candidates import CandidateFilter
-from whenabouts.ensemble.video_scores import WHOLE_VIDEO
 
 IDS = (b"a", b"b", b"b:5", b":", b"Zz09", b"\xc3\xa9t\xc3\xa9", b"q" * 40, b"0")
 CLASSES = (7, 3, 11, 0, 5)

@@ -207,7 +207,7 @@ def _are_labelled(
 ) -> NDArray[np.bool_]:
     """Which rows of the corpus (-1: not in it) are videos of the splits and have labels."""
     wanted = np.isin(rows, corpus.rows(chosen_splits(splits)))
-    return wanted & (np.diff(corpus.labels.offsets)[rows] > 0)
+    return wanted & corpus.has_labels(rows)
 
 
 def _warn_of_leak(scores: Scores, splits: Sequence[str]) -> None:

@@ -22,9 +22,9 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.metrics.video import evaluate_videos, video_truth
+from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.report.inputs import LabelledVideos, ReportInputs, ReportSettings
 from whenabouts.report.page import write_report
-from whenabouts.report.run_log import MEASURES
 
 UNDEFINED = {"mean_ap": "no rated positives", "gap": "no label is scored"}
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _write_of_segments(
     args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
-) -> tuple[str, float | None]:
+) -> tuple[Measure, float | None]:
     """Returns the key of the main metric and its value."""
     truth = load_truth(None, corpus, args.splits)
     evaluated = evaluate_all(scores, truth, corpus, args.splits)
@@ -92,7 +92,7 @@ def _write_of_segments(
 
 def _write_of_videos(
     args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
-) -> tuple[str, float | None]:
+) -> tuple[Measure, float | None]:
     """Returns the key of the main metric and its value."""
     if args.pr_classes:
         raise UsageError(

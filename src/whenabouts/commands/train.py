@@ -15,13 +15,14 @@ from whenabouts.commands.arguments import give, parse
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json
 from whenabouts.corpus.corpus import open_corpus
+from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.setup import Setup
 from whenabouts.strategies.table import refuse_untrainable, train_strategy
 from whenabouts.train.distributed import Team, join_team
-from whenabouts.train.fit import MEASURES, Folder, Measure
+from whenabouts.train.fit import Folder
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for, create_run
 

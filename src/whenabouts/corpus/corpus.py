@@ -126,6 +126,11 @@ class Corpus:
             self.rated_score.values[keep],
         )
 
+    def has_labels(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of the given videos has a label."""
+        labelled: NDArray[np.bool_] = np.diff(self.labels.offsets)[rows] > 0
+        return labelled
+
     @cached_property
     def video_classes(self) -> ClassOrder:
         """The classes of the video labels: every label in the corpus and every evaluated class."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from whenabouts.core.errors import ScoresError
 from whenabouts.core.ranking import BUDGET_BYTES, let_go, refuse_repeated_segments, row_chunks
 from whenabouts.core.scores import Scores
-
-WHOLE_VIDEO = -1
+from whenabouts.core.segments import WHOLE_VIDEO
 
 
 @dataclass(frozen=True)

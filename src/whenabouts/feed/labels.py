@@ -28,9 +28,8 @@ def outside_labels(
     Nothing is outside in a video without labels, nor a class that labels are never of.
     """
     can_be = corpus.video_classes.columns(np.asarray(classes.ids, np.int64)) >= 0
-    has_labels = np.diff(corpus.labels.offsets)[rows] > 0
     is_label = video_labels(corpus, rows, classes) > 0
-    outside: NDArray[np.bool_] = ~is_label & can_be & has_labels[:, None]
+    outside: NDArray[np.bool_] = ~is_label & can_be & corpus.has_labels(rows)[:, None]
     return outside
 
 

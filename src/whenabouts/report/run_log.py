@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.errors import RunError
+from whenabouts.metrics.watched import MEASURES, Measure
 
 Record = dict[str, Any]
 MOST_LEVELS = 12
-
-# What a run watches, by its key in the log: the first that a phase has. Segment models watch mAP,
-# video classifiers GAP.
-MEASURES = {"mean_ap": "mAP", "gap": "GAP@20"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Phase:
     segments_per_s: float
     loss: Curve
     learning_rate: Curve
-    measure: str
+    measure: Measure
     watched: dict[str, Curve]
     num_not_finite: int
 
@@ -59,7 +56,7 @@ class Best:
     phase: str
     step: float
     whole_step: float
-    measure: str
+    measure: Measure
     value: float
 
 
@@ -171,7 +168,7 @@ def _broken(path: Path, number: int, fact: str) -> RunError:
 def _phase(name: str, first_step: float, records: list[Record]) -> Phase:
     train = _unrepeated([r for r in records if r.get("kind") == "train"])
     looked = [r for r in records if r.get("kind") == "evaluate"]
-    measure = next((m for m in MEASURES if any(m in r for r in looked)), "mean_ap")
+    measure: Measure = next((m for m in MEASURES if any(m in r for r in looked)), "mean_ap")
     evaluate = [r for r in looked if measure in r]
     losses = np.array([_number(r, "loss") for r in train if "loss" in r])
     curves = {

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from whenabouts.metrics.watched import MEASURES
 from whenabouts.report.inputs import ReportInputs
 from whenabouts.report.layout import NONE, figure, head, missing, number, section, table
 from whenabouts.report.markup import Markup, shorten, tag
 from whenabouts.report.plot_training import draw_training
 from whenabouts.report.run_log import (
-    MEASURES,
     Phase,
     best_of,
     measure_name,

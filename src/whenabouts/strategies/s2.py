@@ -104,7 +104,7 @@ class _Rounds:
         watched: RatedSegments | None,
     ) -> Position:
         settings, setup = self.strategy.pretrain, self.setup
-        loop = _of_length(settings.loop(self.loop), num_steps)
+        loop = settings.loop(self.loop).of_length(num_steps)
         evaluate = None if watched is None else _watch_video_head(setup, watched)
         terms = Terms(segment_weight=0.0, sparsity=settings.sparsity)
         work = video_work(phase, splits, (), terms, settings.max_segments, loop, setup, evaluate)
@@ -121,7 +121,7 @@ class _Rounds:
         num_steps: int | None,
         watched: RatedSegments | None,
     ) -> Position:
-        setup, loop = self.setup, _of_length(self.loop, num_steps)
+        setup, loop = self.setup, self.loop.of_length(num_steps)
         model = self.build_seeded()
         load_weights(Folder(setup.run, pretrained).weights, model)
         assert isinstance(model, Hierarchical)
@@ -133,10 +133,6 @@ class _Rounds:
         work = rated_work(phase, splits, model, negatives, loop, setup, watched)
         work = replace(work, trained_on=("train", *splits))  # what it goes on from has seen train
         return setup.fit(model, work, self.optimiser, loop)
-
-
-def _of_length(loop: Loop, num_steps: int | None) -> Loop:
-    return loop if num_steps is None else replace(loop, max_steps=max(1, num_steps))
 
 
 def _watch_video_head(setup: Setup, watched: RatedSegments) -> Evaluate:

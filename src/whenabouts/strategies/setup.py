@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError
+from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments, evaluated_pairs
 from whenabouts.losses import rated_bce, rated_bce_with_unrated
 from whenabouts.metrics.segment_map import POSITIVE, evaluate_pairs
+from whenabouts.metrics.watched import Measure
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.distributed import Team, share_statistics
-from whenabouts.train.fit import Batch, Measure, Work, fit
+from whenabouts.train.fit import Batch, Work, fit
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.settings import Loop, Optimiser, refuse_below
 
 WATCH_BATCH = 4096
-SEARCHED: tuple[Split, ...] = ("v1", "v2")  # trained on, watched
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,19 @@ class Setup:
 
 def refuse_unrated(corpus: Corpus) -> None:
     """Raise CorpusError unless V1 and V2 have rated segments, and V2 a positive one."""
-    for split in SEARCHED:
-        labels, _ = evaluated_pairs(corpus, corpus.rated(corpus.rows([split])), corpus.classes)
-    if not (labels.score >= POSITIVE).any():
+    _rated_of(corpus, "v1")
+    if not (_rated_of(corpus, "v2").score >= POSITIVE).any():
         raise CorpusError(
             "no rated segment of V2 is positive",
             where=corpus.path,
             rule="the mAP on V2 decides when to stop",
             remedy="index more validate shards, or split them otherwise",
         )
+
+
+def _rated_of(corpus: Corpus, split: Split) -> SegmentLabels:
+    """The rated pairs of evaluated classes. Raises CorpusError if there is none."""
+    return evaluated_pairs(corpus, corpus.rated(corpus.rows([split])), corpus.classes)[0]
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class _Rounds:
     def train(
         self, phase: str, splits: Sequence[Split], num_steps: int | None, watch: Watch | None
     ) -> Position:
-        loop = self.loop if num_steps is None else replace(self.loop, max_steps=max(1, num_steps))
+        loop = self.loop.of_length(num_steps)
         model = build_seeded(self.build, loop.seed, self.setup.team)
         return self.setup.fit(model, self._work(phase, splits, loop, watch), self.optimiser, loop)
 
@@ -174,7 +174,7 @@ class _Rounds:
 def labelled_rows(corpus: Corpus, splits: Sequence[Split]) -> NDArray[np.int64]:
     """The videos of the splits that have labels. Raises CorpusError if there is none."""
     rows = corpus.rows(splits)
-    labelled: NDArray[np.int64] = rows[np.diff(corpus.labels.offsets)[rows] > 0]
+    labelled: NDArray[np.int64] = rows[corpus.has_labels(rows)]
     if not len(labelled):
         raise CorpusError(
             f"no video of {' + '.join(splits)} has labels",

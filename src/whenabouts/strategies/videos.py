@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +43,7 @@ def video_work(
     """Batches of the labelled videos of `splits`; rated pairs of `rated_splits` go with them."""
     corpus, team = setup.corpus, setup.team
     rows = corpus.rows(splits)
-    rows = rows[np.diff(corpus.labels.offsets)[rows] > 0]
+    rows = rows[corpus.has_labels(rows)]
     order = ShuffledOrder(len(rows), loop.batch_size, loop.seed)
     rated = corpus.rated(corpus.rows(rated_splits)) if rated_splits else None
     videos = Videos(

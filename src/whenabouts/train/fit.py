@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from whenabouts.core.errors import WhenaboutsError
 from whenabouts.core.progress import Progress, progress
+from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.train.ahead import gathered_ahead
 from whenabouts.train.average import Average
 from whenabouts.train.checkpoint import Position, load_checkpoint, save_checkpoint, save_weights
@@ -28,8 +29,6 @@ from whenabouts.train.log import MetricsLog
 from whenabouts.train.settings import Loop, Optimiser
 from whenabouts.train.stop import stop_on_signal
 
-Measure = Literal["mean_ap", "gap"]
-MEASURES: dict[Measure, str] = {"mean_ap": "mAP", "gap": "GAP@20"}
 Batch = TypeVar("Batch")
 Loss = Callable[[nn.Module, Batch], Tensor]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from whenabouts.core.errors import SettingsError
@@ -59,6 +59,10 @@ class Loop:
     compile: bool = False
     """Compile the loss with torch.compile. On the CPU it does not pay: a minute or two at the
     start, and steps no faster (bench/bench_deep.py --compile)."""
+
+    def of_length(self, num_steps: int | None) -> Loop:
+        """The same loop for so many steps (at least one), or as it is."""
+        return self if num_steps is None else replace(self, max_steps=max(1, num_steps))
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_steps", "evaluate_every", "patience"):
