@@ -138,11 +138,11 @@ def _train(index_path: Path, run: Path, plan: Plan, group: Path | None = None) -
     }
     words = [word for flag in flags.items() for word in map(str, flag)]
     command = [*WHENABOUTS, "train", "att2", str(index_path), "-o", str(run), *words, "--json"]
-    peaks = _peaks(command if group is None else _inside(group, command))
+    held = peaks(command if group is None else _inside(group, command))
     entries = [json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")]
     stretches = [e for e in entries if e["kind"] == "train" and e["phase"] == "pretrain"]
     times = [plan.batch_size / e["segments_per_s"] for e in stretches[1:]]
-    return Trained(median(times), (min(times), max(times)), *peaks)
+    return Trained(median(times), (min(times), max(times)), *held)
 
 
 def _inside(group: Path, command: Sequence[str]) -> list[str]:
@@ -151,7 +151,7 @@ def _inside(group: Path, command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", enter, str(group), *command]
 
 
-def _peaks(command: Sequence[str]) -> tuple[int, int]:
+def peaks(command: Sequence[str]) -> tuple[int, int]:
     """Run the command; largest (anonymous, file) resident bytes seen while it ran."""
     anonymous = file = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:

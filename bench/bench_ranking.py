@@ -113,10 +113,10 @@ def _report(work: Callable[[], object]) -> None:
     began_s = time.perf_counter()
     work()
     seconds = time.perf_counter() - began_s
-    print(json.dumps([seconds, _peak_bytes()]))
+    print(json.dumps([seconds, peak_bytes()]))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Peak memory of this process (Linux). `getrusage` would count that of its parent too."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak_kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))

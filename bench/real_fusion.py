@@ -13,7 +13,7 @@ from real_corpora import audioset, montage, once, told
 from real_runs import Bench, MakeCorpus, Recipe, run_path, spread, train
 
 SEGMENTS = Recipe("nl", scale="small")
-VIDEOS = Recipe("nextvlad", scale="small")
+VIDEOS = Recipe("mil", scale="small")
 CORPORA: dict[str, MakeCorpus] = {"AudioSet": audioset, "montage": montage}
 EXPONENTS: tuple[tuple[float, float], ...] = ((1, 1), (1, 2), (2, 1))
 

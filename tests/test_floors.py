@@ -22,16 +22,17 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
 FLOORS = (
     ("core",),
-    ("records", "models", "losses", "clustering", "metrics", "submission"),
+    ("records", "models", "losses", "clustering", "metrics", "submission", "workflow"),
     ("corpus", "ensemble"),
     ("feed",),
     ("train",),
     ("strategies",),
     ("recipes",),
     ("report", "serve", "extract"),
+    ("search", "reproduce"),
     ("commands",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "steps"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_TRAINING = FLOORS[7]  # what shows results must not need what makes them

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from whenabouts.core.ending import end_process
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.models.embedding import Embedding, EmbeddingSettings
 from whenabouts.models.hierarchical import NL, scaled
+from whenabouts.strategies.pseudo import Pseudo
+from whenabouts.strategies.s1 import S1
 from whenabouts.strategies.s2 import S2, Pretrain
 from whenabouts.strategies.s3 import S3
 from whenabouts.strategies.setup import Setup
@@ -37,7 +39,7 @@ from whenabouts.train.settings import Loop, Optimiser
 RATE = Optimiser(name="adamw", learning_rate=1e-3, clip_norm=1.0)
 PRETRAIN = Pretrain(optimiser=RATE, batch_size=7, max_steps=4, evaluate_every=2, patience=9)
 LOOP = Loop(batch_size=9, max_steps=4, evaluate_every=2, patience=9, checkpoint_every_s=3)
-STRATEGIES = {"s2": S2(pretrain=PRETRAIN), "s3": S3()}
+STRATEGIES: dict[str, S1 | S2 | S3] = {"s2": S2(pretrain=PRETRAIN), "s3": S3()}
 PHASES = {"s2": ("pretrain", "v1", "pretrain-final", "final"), "s3": ("v1", "final")}
 
 Hook = Callable[[str, int], object]
@@ -73,6 +75,7 @@ class Training:
     loop: Loop = LOOP
     team: Team = ALONE
     hook: Hook = lambda phase, step: None
+    pseudo: Pseudo = field(default_factory=Pseudo)
 
     def __post_init__(self) -> None:
         self.models: list[nn.Module] = []
@@ -81,7 +84,7 @@ class Training:
         (self.run / "checkpoints").mkdir(parents=True, exist_ok=True)
         with closing(MetricsLog(self.run)) as log:
             setup = HookedSetup(self.corpus, self.run, log, self.team, hook=self.hook)
-            strategy = STRATEGIES[self.strategy]
+            strategy = replace(STRATEGIES[self.strategy], pseudo=self.pseudo)
             return train_strategy(self._build, strategy, RATE, self.loop, setup, final=True)
 
     def _build(self) -> nn.Module:

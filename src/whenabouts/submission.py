@@ -25,6 +25,7 @@ from whenabouts.core.ranking import (
 from whenabouts.core.segments import SegmentTable
 from whenabouts.core.submission_rows import HEADER, submission_rows
 from whenabouts.core.submission_tokens import COLON, MAX_DIGITS, MAX_TOKEN_BYTES, SPACE, ZERO
+from whenabouts.core.threads import map_in_order
 
 K = 100_000
 FORBIDDEN = np.array([byte <= 32 or byte == 127 or chr(byte) in ',"' for byte in range(256)])
@@ -41,7 +42,8 @@ def write_submission(
 ) -> None:
     """Write the best k segments of each class, in class order, from the scores values [S, C].
 
-    The file appears when it is complete. Memory: `budget_bytes`, and about 100 bytes a segment.
+    The file appears when it is complete. Memory: `budget_bytes`, and about 100 bytes a segment; of
+    a class being ranked, which a few are at a time, some 50 bytes a segment more.
     on_class(column) is called after each row. Raises ScoresError on NaN, a wrong shape or repeated
     segments; SubmissionError if a video id or a start cannot stand in the file.
     """
@@ -50,12 +52,16 @@ def write_submission(
         raise SubmissionError(f"class {max(classes.ids)}", rule=f"class ids are 0..{MAX_CLASS}")
     refuse_misfit(segments, classes, values)
     tokens = _tokens(segments)
+
+    def listed(scores: NDArray[np.floating]) -> bytes:
+        best = tie_ranks_of(best_keys(order_keys(scores, segments.tie_ranks), k))
+        return _joined(tokens, best)
+
     with atomic_path(path) as partial, partial.open("wb") as file:
         file.write(b",".join(HEADER) + b"\n")
         for columns, block in class_blocks(values, budget_bytes):
-            for column, scores in enumerate(block, columns.start):
-                best = tie_ranks_of(best_keys(order_keys(scores, segments.tie_ranks), k))
-                file.write(b"%d,%b\n" % (classes.ids[column], _joined(tokens, best)))
+            for column, segments_listed in enumerate(map_in_order(listed, block), columns.start):
+                file.write(b"%d,%b\n" % (classes.ids[column], segments_listed))
                 if on_class is not None:
                     on_class(column)
 

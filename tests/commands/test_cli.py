@@ -16,8 +16,11 @@ from whenabouts.cli import COMMANDS, main
 from whenabouts.commands.arguments import byte_size, chosen_splits, shard_files
 from whenabouts.core.errors import CorpusError, RunError, SettingsError, UsageError
 
+NEED_OUT = ("predict", "fuse", "export", "ensemble", "reproduce")
+RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
+
 # `train --help` names the recipes, which need torch; so do those of the commands that compute.
-LIGHT = sorted(set(COMMANDS) - {"train", "predict", "export"})
+LIGHT = sorted(set(COMMANDS) - {"train", "search", "predict", "export"})
 
 
 def test_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,12 +78,13 @@ def test_a_command_like_nothing_is_told_all(capsys: pytest.CaptureFixture[str]) 
     assert err.endswith(f"choose from: {', '.join(COMMANDS)}\n")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in RECIPE_FIRST])
 def test_a_misspelt_flag_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flag = "--num-tarin" if name in ("demo", "make-corpus") else "--ouut"
     near = "--num-train" if name in ("demo", "make-corpus") else "--out"
-    needed = ("-o", "c") if name in ("predict", "fuse", "export", "ensemble") else ()
-    code, out, err = run(capsys, name, "a", "b", *needed, flag, 3)
+    needed = ("-o", "c") if name in NEED_OUT else ()
+    method = ("teacher", "-o", "c") if name == "pseudo-label" else ()
+    code, out, err = run(capsys, name, *method, "a", "b", *needed, flag, 3)
     assert (code, out) == (2, "")
     assert flag in err
     assert near in err.split("meant", 1)[1]

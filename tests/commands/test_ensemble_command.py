@@ -21,7 +21,13 @@ from whenabouts.ensemble.weights import search_weights
 from whenabouts.metrics.segment_map import evaluate_scores
 
 Capture = pytest.CaptureFixture[str]
-WAYS = ("equal weights", "the best member alone", "random draws", "coordinate ascent")
+WAYS = (
+    "equal weights",
+    "the best member alone",
+    "random draws",
+    "coordinate ascent",
+    "order of pairs, convex",
+)
 
 
 @pytest.fixture(scope="session")
@@ -191,17 +197,17 @@ def test_the_search_in_words(
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split() == ["mAP", "halves", "tried", "weights", "by"]
-    for line, way, in_words in zip(lines[1:5], told["ways"], WAYS):
+    for line, way, in_words in zip(lines[1:6], told["ways"], WAYS):
         used = " (used)" if way["name"] == told["used"] else ""
         numbers = f"{way['value']:8.4f} {way['across_halves']:8.4f} {way['num_trials']:6}"
         assert line == f"{numbers}  {in_words}{used}"
     assert sum("(used)" in line for line in lines) == 1
-    assert lines[5].startswith(f"mAP: chosen and scored on the same {told['judged_on']}; halves: ")
-    assert lines[6].split() == ["weight", "mAP", "member"]
-    for line, member, alone in zip(lines[7:10], result["members"], told["alone"]):
+    assert lines[6].startswith(f"mAP: chosen and scored on the same {told['judged_on']}; halves: ")
+    assert lines[7].split() == ["weight", "mAP", "member"]
+    for line, member, alone in zip(lines[8:11], result["members"], told["alone"]):
         assert line == f"{member['weight']:8.4f} {alone:8.4f}  {member['scores']}"
-    assert lines[10].startswith(f"{tmp_path / 'm'}: mean of 3 Scores of ")
-    assert len(lines) == 11
+    assert lines[11].startswith(f"{tmp_path / 'm'}: mean of 3 Scores of ")
+    assert len(lines) == 12
 
 
 def test_notes_where_members_have_seen_the_split(
@@ -223,7 +229,17 @@ def test_too_few_videos_for_an_estimate(
     monkeypatch.setattr(rated_pairs, "first_half", lambda ids: np.ones(len(ids), bool))
     words = (*members, "-o", tmp_path / "m", "--search", corpus.path, "--draws", 5)
     lines = run(capsys, "ensemble", *words).out.splitlines()
-    assert [line.split()[1] for line in lines[1:5]] == ["-"] * 4
+    assert [line.split()[1] for line in lines[1:6]] == ["-"] * 5
+
+
+def test_given_weights_are_one_more_way(
+    members: list[Path], corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    words = (*members, "-o", tmp_path / "m", "--search", corpus.path, "--draws", 3)
+    told = ensemble(capsys, *words, "--weights", 2, 1, 1)["search"]
+    assert told["ways"][0]["name"] == "given"
+    assert told["ways"][0]["weights"] == [0.5, 0.25, 0.25]
+    assert told["ways"][1:] == ensemble(capsys, *words)["search"]["ways"]
 
 
 # ---- refusals ------------------------------------------------------------------------------------
@@ -238,7 +254,6 @@ def test_too_few_videos_for_an_estimate(
         (("--weights", 1, 1, "much"), "Value error"),
         (("--kind", "median"), "invalid"),
         (("--draws", -1), "--draws is -1"),
-        (("--search", "INDEX", "--weights", 1, 1, 1), "--search chooses them; leave them out"),
         (("--search", "INDEX", "--splits", "v3"), "no split 'v3'"),
         (("--search", "INDEX", "--splits", "test"), "no rated segments in splits test"),
     ],

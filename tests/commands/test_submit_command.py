@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from commandline import run
+from fusion_world import write_scores, write_videos
 from whenabouts.core.scores import open_scores
+from whenabouts.corpus.corpus import Corpus
 
 
 def ranking(scored: Path, column: int) -> list[str]:
@@ -66,3 +69,53 @@ def test_refusals(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (code, told) == (1, "")
     assert "make one with 'whenabouts predict'" in err
     assert not out.exists()
+
+
+# ---- of several Scores ---------------------------------------------------------------------------
+
+
+def test_of_members_and_videos_as_three_commands(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, rng = open_scores(scored), np.random.default_rng(0)
+    other, videos, out = tmp_path / "other", tmp_path / "videos", tmp_path / "one.csv"
+    noise = rng.random(scores.values.shape, np.float32)
+    write_scores(other, scores.segments, scores.classes.ids, noise)
+    ids = scores.segments.video_ids.tolist()
+    write_videos(videos, ids, scores.classes.ids, rng.random((len(ids), 4), np.float32))
+    members, weights = (scored, other), ("--weights", 3, 1)
+    fusion = ("--segment-exponent", 2, "--top-topics", 2)
+    for words in (
+        ("ensemble", *members, "-o", tmp_path / "mean", *weights),
+        ("submit", tmp_path / "mean", "-o", tmp_path / "of-mean.csv", "--k", 9),
+        ("fuse", tmp_path / "mean", videos, "-o", tmp_path / "fused", *fusion),
+        ("submit", tmp_path / "fused", "-o", tmp_path / "of-fused.csv", "--k", 9),
+    ):
+        assert run(capsys, *words).code == 0
+    code, told, _ = run(capsys, "submit", *members, "-o", out, *weights, "--k", 9)
+    assert (code, out.read_bytes()) == (0, (tmp_path / "of-mean.csv").read_bytes())
+    assert told.startswith(f"{out}: 4 classes, up to 9 segments each, ")
+    words = (*members, "-o", out, *weights, "--k", 9, "--videos", videos, *fusion)
+    assert run(capsys, "submit", *words).code == 0
+    assert out.read_bytes() == (tmp_path / "of-fused.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "no Scores given"),
+        (("a", "--top-topics", 3), "they are of video scores; add --videos"),
+        (("a", "--video-exponent", 2), "they are of video scores; add --videos"),
+        (("a", "--keep-unscored"), "they are of video scores; add --videos"),
+        (("a", "--weights", 1), "weights or a kind of mean for one Scores; name more Scores"),
+        (("a", "--kind", "rank"), "weights or a kind of mean for one Scores; name more Scores"),
+        (("a", "b", "--weights", 1), "1 weights for 2 members"),
+        (("a", "b", "--videos", "v", "--video-exponent", -1), "exponents are at least 0"),
+    ],
+)
+def test_wrong_use(
+    words: tuple[object, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "submit", *words)
+    assert (code, out) == (2, "")
+    assert told in err

@@ -9,6 +9,7 @@ import pytest
 from whenabouts.core.atomic import (
     atomic_dir,
     atomic_path,
+    remove_leftovers,
     replace_dir,
     sync,
     write_json,
@@ -206,3 +207,38 @@ def test_what_a_killed_process_left_is_not_taken(tmp_path, monkeypatch):
     fill(tmp_path / "a")
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["new"]
+
+
+def test_leftovers_of_killed_attempts_are_removed_and_nothing_else(tmp_path):
+    out = tmp_path / "run"
+    kept = [
+        "run/.hidden",
+        "run/x.partial-1",
+        "run/.partial-3",
+        ".other.partial-1",
+        ".runs.partial",
+        ".run.r2.partial-1",
+    ]
+    gone = [".run.partial/deep/x", ".run.partial-12", ".run.old-3/x", "run/.a.csv.partial-7",
+            "run/deep/.b.partial/y"]  # fmt: skip
+    for name in (*kept, *gone):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(out)
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == set(kept)
+    remove_leftovers(tmp_path / "nothing")
+
+
+def test_names_of_unfinished_work_are_known_as_leftovers(tmp_path):
+    path, copies = tmp_path / "a[1].csv", tmp_path / "copies"
+    copies.mkdir()
+    with atomic_path(path) as partial:
+        partial.touch()
+        (copies / partial.name).touch()
+    with atomic_dir(tmp_path / "d") as partial:
+        (copies / partial.name).mkdir()
+    assert len(names(copies)) == 2
+    for name in (path.name, "d"):
+        remove_leftovers(copies / name)
+    assert names(copies) == []

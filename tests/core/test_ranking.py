@@ -175,3 +175,21 @@ def test_a_segment_in_two_rows_is_refused() -> None:
     segments = table("b:0", "a:5", "b:5", "a:0", "b:0")
     with pytest.raises(ScoresError, match="segment b:0 stands in row 0 and in row 4"):
         refuse_misfit(segments, ORDER, np.zeros((5, 3), np.float32))
+
+
+def test_reading_ahead_changes_nothing(tmp_path):
+    """Also past the end, of slices, and of what is not mapped at all."""
+    values = np.random.default_rng(0).random((500, 7)).astype(np.float32)
+    np.save(tmp_path / "values.npy", values)
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
+    for rows in (slice(0, 500), slice(490, 600), slice(500, 500), slice(3, 4)):
+        ranking.read_ahead(mapped, rows)
+        ranking.read_ahead(values, rows)
+        ranking.read_ahead(mapped[:, 2:], rows)
+    np.testing.assert_array_equal(mapped, values)
+
+
+@pytest.mark.parametrize("k", [1, 32, 33, 34, 50, 99, 100, 200])
+def test_to_cut_first_or_to_sort_all_is_the_same(k):
+    keys = np.random.default_rng(k).permutation(100).astype(np.uint64).reshape(2, 50)
+    np.testing.assert_array_equal(ranking.best_keys(keys, k), np.sort(keys, axis=1)[:, :k])

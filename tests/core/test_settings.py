@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 
 from whenabouts.core.errors import SettingsError, UsageError
-from whenabouts.core.settings import from_dict, to_dict
+from whenabouts.core.settings import from_dict, leaves, to_dict, with_setting
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,22 @@ class Inner:
     width: int
     rate: float = 0.5
     names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decaying:
+    """Settings that refuse a value themselves."""
+
+    decay: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.decay <= 1:
+            raise SettingsError(f"the value is {self.decay}", rule="it must be above 0")
+
+
+@dataclass(frozen=True)
+class Nest:
+    outer: Decaying
 
 
 @dataclass(frozen=True)
@@ -93,3 +109,43 @@ def test_without_a_place_the_kind_is_named():
 def test_relative_path_is_shown_as_it_was_given():
     with pytest.raises(SettingsError, match=r"^\./a\.json\.inner: the value is 1"):
         from_dict(Outer, {"inner": 1}, "./a.json")
+
+
+# ---- one setting of many -------------------------------------------------------------------------
+
+
+def test_leaves_by_dotted_name():
+    found = leaves(FULL)
+    assert list(found) == [
+        *("inner.width", "inner.rate", "inner.names", "kind", "steps", "either", "limits", "many"),
+        *("is_final", "fresh.width", "fresh.rate", "fresh.names"),
+    ]
+    assert (found["inner.rate"], found["kind"], found["many"]) == (0.25, "sgd", FULL.many)
+
+
+def test_one_setting_is_changed():
+    changed = with_setting(FULL, "inner.rate", 1)
+    assert changed == replace(FULL, inner=replace(FULL.inner, rate=1.0))
+    assert type(changed.inner.rate) is float
+    assert with_setting(FULL, "kind", "adam") == replace(FULL, kind="adam")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("inner.rte", 1.0, r"no setting 'inner.rte'; did you mean 'inner.rate'\?"),
+        ("iner.rate", 1.0, r"no setting 'iner.rate'; did you mean 'inner.rate'\?"),
+        ("kind.of", 1, "no setting 'kind.of'"),
+        ("inner", 1, "no setting 'inner'"),
+        ("inner.width", 0.5, "inner.width: the value is 0.5; it must be of type int"),
+        ("kind", "sdg", "kind: the value is 'sdg'; it must be one of 'adam', 'sgd'"),
+    ],
+)
+def test_a_setting_that_is_not_there_or_does_not_fit(name, value, told):
+    with pytest.raises(SettingsError, match=told):
+        with_setting(FULL, name, value)
+
+
+def test_what_the_settings_themselves_refuse_is_named():
+    with pytest.raises(SettingsError, match=r"outer.decay: the value is 3.0; it must be above 0"):
+        with_setting(Nest(Decaying()), "outer.decay", 3.0)

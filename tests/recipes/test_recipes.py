@@ -8,21 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from pseudo_world import write_random
 from toy_work import ALONE
 from whenabouts.core.errors import UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.models.logistic import FLogi, SLogi
+from whenabouts.models.video_level import VideoMLP
 from whenabouts.models.video_table import VIDEO_FAMILIES, VideoSettings
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.pseudo import Pseudo
 from whenabouts.strategies.s1 import S1
 from whenabouts.strategies.s2 import S2
 from whenabouts.strategies.s3 import S3
 from whenabouts.strategies.setup import Negatives, Setup
-from whenabouts.strategies.table import train_strategy
+from whenabouts.strategies.table import refuse_untrainable, train_strategy
 from whenabouts.strategies.video_labels import Polish, VideoLabels
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for
@@ -33,8 +36,8 @@ VIDEO = tuple(n for n in RECIPES if isinstance(recipe_named(n).model, VideoSetti
 
 
 def test_the_logistic_recipes_are_those_of_the_paper() -> None:
-    """Adam 0.01, x 0.95 each 4 M examples, batches of 1024, rated pairs alone."""
-    optimiser = Optimiser("adam", 0.01, 0.0, 0.95, 4_000_000, 0, 0.0)
+    """Adam 0.01, x 0.95 each 4 M examples, batches of 1024, rated pairs alone; L2 is our own."""
+    optimiser = Optimiser("adam", 0.01, 2e-4, 0.95, 4_000_000, 0, 0.0)
     loop = Loop(1024, 20_000, 20, 20, 60.0, 0)
     assert s_logi() == Recipe(SLogi(), S1("s1", Negatives(0.0, 0.0)), optimiser, loop)
     assert f_logi() == replace(s_logi(), model=FLogi())
@@ -96,6 +99,9 @@ def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
     strategy = recipe.strategy
     if isinstance(strategy, S2):
         strategy = replace(strategy, pretrain=replace(strategy.pretrain, max_steps=2, batch_size=8))
+        if strategy.pseudo.needed:
+            labels = str(write_random(tmp_path / "labels.parquet", corpus))
+            strategy = replace(strategy, pseudo=replace(strategy.pseudo, labels=labels))
     (tmp_path / "checkpoints").mkdir()
     with closing(MetricsLog(tmp_path)) as log:
         position = train_strategy(
@@ -111,7 +117,7 @@ def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
     assert (tmp_path / "final.safetensors").is_file()
 
 
-@pytest.mark.parametrize("name", ["att2", "nl", "se", "fcfc"])
+@pytest.mark.parametrize("name", ["att2", "nl", "se", "fcfc", "cluster", "student"])
 def test_the_attention_recipes_have_the_published_rates_at_their_size(name: str) -> None:
     """AdamW 2e-4, then 2e-5, batches of 128, all frames, clipped at 1."""
     recipe = recipe_named(name)
@@ -125,11 +131,43 @@ def test_the_attention_recipes_have_the_published_rates_at_their_size(name: str)
     assert (pretrain.batch_size, recipe.loop.batch_size, pretrain.max_segments) == (128, 128, 0)
 
 
+@pytest.mark.parametrize("name", ["cluster", "student"])
+def test_recipes_that_learn_from_pseudo_labels_need_them(name: str, corpus: Corpus) -> None:
+    """But for that they are NL."""
+    for scale in SCALES:
+        recipe, nl = recipe_named(name, scale), recipe_named("nl", scale)
+        assert isinstance(recipe.strategy, S2)
+        assert recipe.strategy.pseudo.needed
+        without = replace(recipe.strategy, pseudo=Pseudo())
+        assert replace(recipe, strategy=without) == nl
+    with pytest.raises(UsageError, match=r"strategy\.pseudo\.labels: no pseudo-labels are given"):
+        refuse_untrainable(corpus, recipe.strategy)
+
+
 def test_single_layers_on_the_mean_frame_learn_faster() -> None:
     rates = {name: recipe_named(name, "small").optimiser.learning_rate for name in VIDEO}
     single = {name for name, rate in rates.items() if rate == 1e-2}
     assert single == {"video-logistic", "video-moe"}
-    assert {rate for name, rate in rates.items() if name not in single} == {1e-3}
+    others = {name: rate for name, rate in rates.items() if name not in single}
+    assert others.pop("mil") == 3e-2
+    assert others.pop("video-mlp") == 3e-4
+    assert set(others.values()) == {1e-3}
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_multiple_instances_are_averaged_over_steps_that_score_other_windows(name: str) -> None:
+    recipe = recipe_named(name, "small")
+    assert isinstance(recipe.strategy, VideoLabels)
+    drawn = (recipe.strategy.num_frames, recipe.loop.average_half_life)
+    assert drawn == {"mil": (128, 30), "video-mlp": (64, 50)}.get(name, (64, 0))
+
+
+def test_the_small_residual_network_is_held_back() -> None:
+    small, paper = (recipe_named("video-mlp", scale).model for scale in ("small", "paper"))
+    assert isinstance(small, VideoMLP)
+    assert isinstance(paper, VideoMLP)
+    assert (small.num_blocks, small.dropout, small.head.kind) == (1, 0.8, "logistic")
+    assert (paper.num_blocks, paper.dropout, paper.head.kind) == (2, 0.5, "moe")
 
 
 def test_loss2_is_att2_with_both_losses_at_once() -> None:

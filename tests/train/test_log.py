@@ -105,3 +105,24 @@ def test_tensorboard_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.M
         log.write("train", 1)
     with pytest.raises(UsageError, match=r"TensorBoard is not installed; pip install"):
         MetricsLog(tmp_path, tensorboard=True)
+
+
+def test_whoever_listens_hears_each_line_and_may_end_it(tmp_path: Path) -> None:
+    heard: list[dict[str, object]] = []
+
+    def listen(line: dict[str, object]) -> None:
+        heard.append(line)
+        if line["step"] == 2:
+            raise ZeroDivisionError
+
+    log = MetricsLog(tmp_path, on_line=listen)
+    log.write("train", 1, loss=0.5)
+    with pytest.raises(ZeroDivisionError):
+        log.write("evaluate", 2, mean_ap=0.25)
+    log.close()
+    written = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in written] == heard
+    assert heard == [
+        {"kind": "train", "step": 1, "loss": 0.5},
+        {"kind": "evaluate", "step": 2, "mean_ap": 0.25},
+    ]

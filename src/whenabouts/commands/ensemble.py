@@ -28,10 +28,12 @@ from whenabouts.ensemble.trials import Trials, segment_trials, video_trials
 from whenabouts.ensemble.weights import NUM_DRAWS, WayName, WeightSearch, search_weights
 
 WAYS_IN_WORDS: dict[WayName, str] = {
+    "given": "the given weights",
     "equal": "equal weights",
     "single": "the best member alone",
     "draws": "random draws",
     "ascent": "coordinate ascent",
+    "convex": "order of pairs, convex",
 }
 
 
@@ -52,7 +54,8 @@ class Ensemble:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write, in the order of the first member."""
     weights: tuple[float, ...] = ()
-    """One a member, divided by their sum; equal ones if not said."""
+    """One a member, divided by their sum; equal ones if not said. With --search they are one more
+    way, to compare with."""
     kind: Kind = "mean"
     """mean: of probabilities; geometric: of odds; rank: of places in the class, which suits mAP of
     segments but not GAP of videos."""
@@ -101,10 +104,6 @@ def _refuse_wrong_use(args: Ensemble) -> None:
     if not args.scores:
         raise UsageError("no Scores given", rule="an ensemble has a member at least")
     refuse_input_as_output(args.out, args.scores)
-    if args.search and args.weights:
-        raise UsageError(
-            "weights are given", rule="--search chooses them", remedy="leave them out, or --search"
-        )
     if args.draws < 0:
         raise UsageError(f"--draws is {args.draws}", rule="it is 0 or more")
     resolved = [path.resolve() for path in args.scores]
@@ -124,7 +123,8 @@ def _search(args: Ensemble, index: Path, members: Sequence[Member]) -> WeightSea
     trials = gather(args, corpus, members)
     for member in members:
         note_what_was_seen(member.scores, args.splits)
-    return search_weights(trials, args.draws, args.seed)
+    given = shares(args.weights, len(members)) if args.weights else None
+    return search_weights(trials, args.draws, args.seed, given)
 
 
 def _segment_trials(args: Ensemble, corpus: Corpus, members: Sequence[Member]) -> Trials:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -14,6 +14,11 @@ from whenabouts.commands.arguments import give, parse
 from whenabouts.core.errors import UsageError
 from whenabouts.core.progress import human, progress
 from whenabouts.core.scores import Scores, open_scores
+from whenabouts.ensemble.candidates import CandidateFilter
+from whenabouts.ensemble.fusion import Exponents, FusionSettings
+from whenabouts.ensemble.mean import EnsembleSettings, Kind
+from whenabouts.ensemble.members import match_members, shares
+from whenabouts.ensemble.one_pass import WithVideos, submit_ensemble
 from whenabouts.submission import K, write_submission
 
 
@@ -21,15 +26,38 @@ from whenabouts.submission import K, write_submission
 class Submit:
     """Write the submission file: for each class its best K segments, best first.
 
+    Of several Scores it is that of their weighted mean; with --videos, fused with video scores:
+    the file that 'ensemble', 'fuse' and 'submit' give one after another, with one reading of the
+    Scores and none written.
+
     Example: whenabouts submit scores -o submission.csv
+             whenabouts submit scores-a scores-b --weights 2 1 --videos video-scores
     """
 
-    scores: tyro.conf.Positional[Path]
-    """The Scores folder."""
+    scores: tyro.conf.Positional[tuple[Path, ...]]
+    """The Scores folder; or several, of the same rows and classes."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("submission.csv")
     """The file to write."""
     k: int = K
     """Segments a class."""
+    weights: tuple[float, ...] = ()
+    """Of several Scores: one each, divided by their sum; equal ones if not said."""
+    kind: Kind = "mean"
+    """Of several Scores: mean, geometric or rank, as for 'ensemble'."""
+    videos: Path | None = None
+    """The Scores folder of the videos, to fuse with."""
+    video_exponent: float = 1.0
+    """a of video^a x segment^b, as for 'fuse'."""
+    segment_exponent: float = 1.0
+    """b."""
+    top_topics: int | None = None
+    """Only the N best topics of a video stay candidates."""
+    top_videos: int | None = None
+    """Only the N best videos of a class stay candidates."""
+    min_video_score: float | None = None
+    """Only where the video score is at least this."""
+    keep_unscored: bool = False
+    """What has no video score keeps its segment score; else it is an error."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -38,16 +66,40 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Submit, "submit", arguments)
     if args.k < 1:
         raise UsageError(f"--k is {args.k}", rule="at least one segment a class")
+    fusion = _fusion(args)
     began_s = monotonic()
-    scores = open_scores(args.scores)
-    submit(scores, args.out, args.k)
+    if len(args.scores) == 1 and args.videos is None:
+        first = open_scores(args.scores[0])
+        submit(first, args.out, args.k)
+    else:
+        first = _submit_ensemble(args, fusion)
     size, time_s = args.out.stat().st_size, monotonic() - began_s
-    result = {"submission": str(args.out), "bytes": size, "time_s": time_s}
+    result: dict[str, Any] = {"submission": str(args.out), "bytes": size, "time_s": time_s}
     line = (
-        f"{args.out}: {len(scores.classes):,} classes, up to {args.k:,} segments each, "
+        f"{args.out}: {len(first.classes):,} classes, up to {args.k:,} segments each, "
         f"{human(size, 'B')} in {time_s:.1f} s"
     )
     give(result, [line], as_json=args.json)
+
+
+def _fusion(args: Submit) -> FusionSettings:
+    """Raises UsageError for what has nothing to work on."""
+    fusion = FusionSettings(
+        Exponents(args.video_exponent, args.segment_exponent),
+        CandidateFilter(args.top_topics, args.top_videos, args.min_video_score),
+    )
+    if not args.scores:
+        raise UsageError("no Scores given", rule="a submission is made from Scores")
+    if args.videos is None and (fusion != FusionSettings() or args.keep_unscored):
+        raise UsageError(
+            "exponents or a filter are given",
+            rule="they are of video scores",
+            remedy="add --videos",
+        )
+    if len(args.scores) == 1 and (args.weights or args.kind != "mean"):
+        raise UsageError("weights or a kind of mean for one Scores", remedy="name more Scores")
+    shares(args.weights, len(args.scores))
+    return fusion
 
 
 def submit(scores: Scores, out: Path, k: int = K) -> None:
@@ -60,3 +112,25 @@ def submit(scores: Scores, out: Path, k: int = K) -> None:
             k,
             on_class=lambda _: bar.advance(1),
         )
+
+
+def _submit_ensemble(args: Submit, fusion: FusionSettings) -> Scores:
+    """Returns the first member."""
+    members = match_members(open_scores(path) for path in args.scores)
+    first = members[0].scores
+    videos = None
+    if args.videos is not None:
+        videos = WithVideos(open_scores(args.videos), fusion, args.keep_unscored)
+    num_rows, num_classes = len(first.segments), max(1, len(first.classes))
+    # Reading the members and ranking the classes take about as long.
+    with progress("submit", 2 * num_rows, "segments") as bar:
+        submit_ensemble(
+            members,
+            args.out,
+            EnsembleSettings(args.kind, args.weights),
+            videos,
+            args.k,
+            on_rows=bar.advance,
+            on_class=lambda _: bar.advance(num_rows / num_classes),
+        )
+    return first

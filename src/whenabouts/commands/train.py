@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -61,7 +61,7 @@ class Train:
 
 def main(arguments: Sequence[str]) -> None:
     name, rest = _recipe_name(arguments)
-    default = Train(recipe_named(name, _scale(rest)), tyro.MISSING, tyro.MISSING)
+    default = Train(recipe_named(name, scale_named(rest)), tyro.MISSING, tyro.MISSING)
     args = parse(Train, f"train {name}", rest, default)
     keep_freed_memory()
     with join_team(args.device) as team:
@@ -90,7 +90,7 @@ def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     raise SystemExit(0 if is_asked else 2)
 
 
-def _scale(arguments: Sequence[str]) -> Scale | None:
+def scale_named(arguments: Sequence[str]) -> Scale | None:
     """The value of --scale, which decides the defaults of all other flags."""
     for word, following in zip(arguments, [*arguments[1:], ""]):
         name, _, value = word.partition("=")
@@ -100,8 +100,13 @@ def _scale(arguments: Sequence[str]) -> Scale | None:
     return None
 
 
-def train(args: Train, name: str, team: Team) -> dict[str, object]:
-    """Train as the arguments say; returns what `run.json` holds."""
+def train(
+    args: Train,
+    name: str,
+    team: Team,
+    on_line: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, object]:
+    """Train as the arguments say; returns what `run.json` holds. on_line: see `MetricsLog`."""
     corpus = open_corpus(args.index)
     refuse_untrainable(corpus, args.recipe.strategy)  # before there is a folder
     if team.is_main:
@@ -109,7 +114,8 @@ def train(args: Train, name: str, team: Team) -> dict[str, object]:
     team.wait()
     recipe = args.recipe
     is_final = args.final or Folder(args.out, "final").weights.exists()
-    with closing(MetricsLog(args.out, tensorboard=args.tensorboard and team.is_main)) as log:
+    tensorboard = args.tensorboard and team.is_main
+    with closing(MetricsLog(args.out, tensorboard=tensorboard, on_line=on_line)) as log:
         setup = Setup(corpus, args.out, log, team, int(args.resident_gb * 1e9))
         found = train_strategy(
             lambda: build_for(recipe.model, corpus.dataset, corpus.classes, corpus.video_classes),
@@ -119,12 +125,14 @@ def train(args: Train, name: str, team: Team) -> dict[str, object]:
             setup,
             final=is_final,
         )
+    ended = setup.ended["final" if is_final else "v1"]
     result: dict[str, object] = {
         "recipe": name,
         KEYS[setup.ended["v1"].measure]: found.best,
         "best_step": found.best_step,
-        "trained_on": list(setup.ended["final" if is_final else "v1"].trained_on),
-        "time_s": sum(ended.position.elapsed_s for ended in setup.ended.values()),
+        "trained_on": list(ended.trained_on),
+        "time_s": sum(phase.position.elapsed_s for phase in setup.ended.values()),
+        **ended.facts,
     }
     if team.is_main:
         write_json(args.out / "run.json", result)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -17,7 +18,7 @@ class ArrayFile:
     """shape: of the whole array, rows first. `claim` comes before the first row."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
         # Not "w+b": another process may have begun to write.
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
@@ -38,6 +39,12 @@ class ArrayFile:
         assert first_row + len(values) <= self.shape[0]
         self._file.seek(self._first + first_row * self._row_bytes)
         self._file.write(np.ascontiguousarray(values, self.dtype).data)
+
+    def mapped(self) -> NDArray[Any]:
+        """The array as it is now, for reading."""
+        self._file.flush()
+        array: NDArray[Any] = npy_format.open_memmap(self.path, mode="r")
+        return array
 
     def flush(self) -> None:
         """The rows written so far are on the disk when this returns."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LEFTOVER = re.compile(r"\.(.+)\.(?:partial(?:-[0-9]+)?|old-[0-9]+)")  # not yet, or no more
 
 
 @contextmanager
@@ -60,6 +63,19 @@ def replace_dir(partial: Path, path: Path) -> None:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed attempts have left beside and inside `path`, which nobody writes now."""
+    inside = [p for p in path.rglob(".*") if LEFTOVER.fullmatch(p.name)] if path.is_dir() else []
+    for leftover in (*inside, *path.parent.glob(".*")):
+        found = LEFTOVER.fullmatch(leftover.name)
+        if leftover.parent == path.parent and (not found or found[1] != path.name):
+            continue  # of another file, which may be about to appear
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

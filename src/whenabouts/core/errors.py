@@ -8,7 +8,8 @@
     ├── RunError            a run's folder, a checkpoint or a bundle of runs does not fit
     ├── ScoresError         a Scores folder does not fit
     ├── LabelsError         a file of segment labels does not fit
-    └── SubmissionError     a submission file breaks the format: row, token
+    ├── SubmissionError     a submission file breaks the format: row, token
+    └── StageError          a stage of a longer work failed, or cannot be run
 
 Each message says where, what was found (fact), what must hold (rule) and what to do (remedy).
 """
@@ -57,6 +58,10 @@ class LabelsError(WhenaboutsError):
 
 
 class SubmissionError(WhenaboutsError):
+    pass
+
+
+class StageError(WhenaboutsError):
     pass
 
 

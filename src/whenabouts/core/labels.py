@@ -3,12 +3,19 @@
 A table of `video, start, class, score, weight`: score 1.0 where the segment shows the class, 0.0
 where it does not (soft labels lie between); weight (optional, 1.0) is how much the pair counts.
 Parquet or CSV. What is not in the table is unknown, not negative.
+
+A Parquet file may say who made it: JSON under the key `whenabouts` of its metadata (`method`,
+`settings`, `splits`: those of its videos, `trained_on`: those that its makers have seen).
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +36,9 @@ SCHEMA = pa.schema(
         "weight": pa.float32(),
     }
 )
+FORMAT = 1  # of what the metadata say
+KEY = b"whenabouts"
+GROUP_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,12 +118,87 @@ RULE = "Labels have the columns video, start, class, score and perhaps weight"
 
 
 def write_labels(path: str | Path, labels: SegmentLabels) -> None:
+    with atomic_path(path) as partial:
+        pq.write_table(_to_table(labels), partial, compression="zstd")
+
+
+class LabelsWriter:
+    """Writes Labels part by part; row groups have one size, whatever that of the parts."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer, self._waiting = writer, SCHEMA.empty_table()
+
+    def write(self, labels: SegmentLabels) -> None:
+        self._waiting = pa.concat_tables([self._waiting, _to_table(labels)])
+        whole = len(self._waiting) // GROUP_PAIRS * GROUP_PAIRS
+        if whole:
+            self._writer.write_table(self._waiting.slice(0, whole), row_group_size=GROUP_PAIRS)
+            self._waiting = self._waiting.slice(whole)
+
+    def end(self) -> None:
+        """Write what still waits."""
+        self._writer.write_table(self._waiting, row_group_size=GROUP_PAIRS)
+
+
+@contextmanager
+def new_labels(path: str | Path, made_by: dict[str, Any]) -> Iterator[LabelsWriter]:
+    """A writer of Parquet Labels that say who made them; the file appears when it is whole.
+
+    Raises LabelsError where something else than a Labels file lies at `path`.
+    """
+    path = Path(path)
+    _refuse_other_content(path)
+    schema = SCHEMA.with_metadata({KEY: json.dumps({"format": FORMAT, **made_by})})
+    with (
+        atomic_path(path) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+    ):
+        labels = LabelsWriter(writer)
+        yield labels
+        labels.end()
+
+
+def read_labels_made_by(path: str | Path) -> dict[str, Any]:
+    """What a Labels file says of its makers; empty where it says nothing, as CSV.
+
+    Raises LabelsError if what it says cannot be read.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        return {}
+    try:
+        text = (pq.read_schema(path).metadata or {}).get(KEY)
+        made_by = json.loads(text) if text else {}
+    except (pa.ArrowException, ValueError, RecursionError) as error:
+        raise LabelsError(str(error).splitlines()[0], where=path, rule=RULE) from error
+    if made_by and (not isinstance(made_by, dict) or made_by.get("format") != FORMAT):
+        raise LabelsError(
+            "it says who made it in another format", where=path, rule=f"the format is {FORMAT}"
+        )
+    return dict(made_by)
+
+
+def _refuse_other_content(path: Path) -> None:
+    """Labels replace Labels, never anything else that happens to lie at `path`."""
+    if path.suffix != ".parquet":
+        raise LabelsError(f"the name ends in '{path.suffix}'", where=path, rule="it is .parquet")
+    if not path.exists():
+        return
+    try:
+        is_labels = set(SCHEMA.names) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        is_labels = False
+    if not is_labels:
+        fact = "something else than Labels is here"
+        raise LabelsError(fact, where=path, remedy="choose another --out")
+
+
+def _to_table(labels: SegmentLabels) -> pa.Table:
     columns = [
         pa.array(labels.video.tolist(), pa.binary()).cast(pa.string()),
         *(pa.array(c) for c in (labels.start_s, labels.class_id, labels.score, labels.weight)),
     ]
-    with atomic_path(path) as partial:
-        pq.write_table(pa.table(columns, SCHEMA), partial, compression="zstd")
+    return pa.table(columns, SCHEMA)
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -126,10 +211,19 @@ def _from_table(table: pa.Table, path: Path) -> SegmentLabels:
         nulls = pc.is_null(table[name]).to_numpy()
         if nulls.any():
             raise LabelsError(f"row {int(nulls.argmax())} has no {name}", where=path, rule=RULE)
-    video = np.array(table["video"].cast(pa.binary()).to_pylist(), np.bytes_)
     start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
     if not ((score >= 0) & (score <= 1)).all():
         raise LabelsError("a score is outside [0, 1]", where=path, rule=RULE)
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise LabelsError("a weight is negative or not finite", where=path, rule=RULE)
-    return SegmentLabels(video, start, class_id, score, weight)
+    return SegmentLabels(_ids(table["video"]), start, class_id, score, weight)
+
+
+def _ids(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
+    """Each id is decoded once, however many pairs its video has."""
+    coded = column.cast(pa.binary()).dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):  # an empty table has no chunk to combine into
+        return np.zeros(0, np.bytes_)
+    unique = np.array(coded.dictionary.to_pylist(), np.bytes_)
+    found: NDArray[np.bytes_] = unique[coded.indices.to_numpy()]
+    return found

@@ -25,6 +25,7 @@ from whenabouts.core.segments import SegmentTable
 
 BUDGET_BYTES = 256 << 20
 ROWS_AT_ONCE = 512  # so that a strip of rows being turned into columns stays in the cache
+SORT_ALL_FROM = 3  # from a third of the keys up, to sort all is faster than to cut first
 LOW_HALF = np.uint64(0xFFFFFFFF)
 
 
@@ -53,9 +54,9 @@ def tie_ranks_of(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def best_keys(keys: NDArray[np.uint64], k: int) -> NDArray[np.uint64]:
     """The min(k, S) smallest of the keys [..., S], ascending along the last axis."""
-    if k < keys.shape[-1]:
+    if k < keys.shape[-1] // SORT_ALL_FROM:
         keys = np.partition(keys, k - 1, axis=-1)[..., :k]
-    return np.sort(keys, axis=-1)
+    return np.sort(keys, axis=-1)[..., :k]
 
 
 def cut_key(keys: NDArray[np.uint64], k: int) -> np.uint64:
@@ -156,12 +157,31 @@ def let_go(values: NDArray[np.floating]) -> None:
 
     Otherwise a process that reads a mapped array once holds all of it.
     """
+    base = _map_of(values)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def read_ahead(values: NDArray[np.floating], rows: slice) -> None:
+    """Have the system begin to read these rows of a mapped array [S, C] from the disk."""
+    base = _map_of(values)
+    if base is None or not isinstance(values, np.memmap) or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    row_bytes = values.shape[1] * values.itemsize
+    first = values.offset % mmap.ALLOCATIONGRANULARITY + rows.start * row_bytes
+    first -= first % mmap.PAGESIZE
+    length = min((rows.stop - rows.start + 1) * row_bytes, len(base) - first)
+    if length > 0:
+        base.madvise(mmap.MADV_WILLNEED, first, length)
+
+
+def _map_of(values: NDArray[np.floating]) -> mmap.mmap | None:
+    """The map that an array opened for reading alone looks into."""
     base: Any = values
     read_only = isinstance(values, np.memmap) and values.mode == "r"
     while isinstance(base, np.ndarray):
         base = base.base
-    if read_only and isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if read_only and isinstance(base, mmap.mmap) else None
 
 
 def _bits(scores: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:

@@ -166,9 +166,18 @@ class ScoresWriter:
             self.discard()
             raise
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the scores."""
+        return self._arrays["scores.npy"].dtype
+
     def write(self, first_row: int, values: NDArray[np.floating]) -> None:
         """Put `values` [n, C] at rows first_row.. of the scores."""
         self._arrays["scores.npy"].write(first_row, values)
+
+    def read_back(self) -> NDArray[np.floating]:
+        """The scores [S, C] written so far, mapped; they need not be on the disk."""
+        return self._arrays["scores.npy"].mapped()
 
     def write_frame_attention(self, first_row: int, attention: NDArray[np.floating]) -> None:
         """Put `attention` [n, T] at rows first_row..; NaN where there is no frame."""

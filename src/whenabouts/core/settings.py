@@ -86,3 +86,37 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, 
 
 def _wrong(where: str, value: Any, rule: str) -> SettingsError:
     return SettingsError(f"the value is {value!r}", where=where, rule=f"it must be {rule}")
+
+
+def leaves(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every setting that is not itself a table of settings."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{prefix}{field.name}"
+        is_table = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        found |= leaves(value, f"{name}.") if is_table else {name: value}
+    return found
+
+
+def with_setting(settings: T, name: str, value: Any) -> T:
+    """The settings with the one of this dotted name changed.
+
+    Raises SettingsError, naming it, where there is none of the name or the value is not for it.
+    """
+    return _changed(settings, name.split("."), value, name, leaves(settings))
+
+
+def _changed(settings: T, path: list[str], value: Any, name: str, known: Mapping[str, Any]) -> T:
+    hints = typing.get_type_hints(type(settings))
+    inner = getattr(settings, path[0], None)
+    if path[0] not in hints or dataclasses.is_dataclass(inner) != bool(path[1:]):
+        raise SettingsError(f"no setting '{name}'", remedy=suggest(name, known))
+    if path[1:]:
+        value = _changed(inner, path[1:], value, name, known)
+    else:
+        value = _convert(hints[path[0]], value, name)
+    try:
+        changed: T = dataclasses.replace(settings, **{path[0]: value})  # type: ignore[type-var]
+    except SettingsError as error:
+        raise SettingsError(error.fact, where=name, rule=error.rule, remedy=error.remedy) from error
+    return changed

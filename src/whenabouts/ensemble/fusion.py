@@ -127,7 +127,7 @@ def fuse(
         for first, rows in row_chunks(segments.values, chunk_bytes):
             refuse_out_of_range(segments, first, rows)
             video = segments.segments.video[first : first + len(rows)]
-            values = _fused_rows(settings.exponents, candidates, video, rows)
+            values = fused_rows(settings.exponents, candidates, video, rows)
             writer.write(first, values)
             num_candidates += int((values >= 0).sum())
             if on_rows is not None:
@@ -136,18 +136,41 @@ def fuse(
     return num_candidates
 
 
-def _fused_rows(
+def fused_rows(
     exponents: Exponents,
     candidates: Candidates,
     video: NDArray[np.int64],
     rows: NDArray[np.floating],
 ) -> NDArray[np.float32]:
-    """Fused scores of rows [n, C], segments of the given videos [n]."""
+    """Fused scores of rows [n, C], segments of the given videos [n], as `fused` has them; pairs
+    that are no candidates are put below.
+
+    The logarithm of a video score is taken once, not for each segment of the video.
+    """
     videos, of_row = np.unique(video, return_inverse=True)
     scores = candidates.videos.of(videos)
-    values = fused(exponents, scores[of_row], rows)
+    if np.isnan(scores).any():
+        values = fused(exponents, scores[of_row], rows)
+    else:
+        values = _fused_by_video(exponents, scores, of_row, rows)
     passed = candidates.of(videos, scores)
     return values if passed.all() else np.where(passed[of_row], values, below_candidates(values))
+
+
+def _fused_by_video(
+    exponents: Exponents,
+    video: NDArray[np.floating],
+    of_row: NDArray[np.int64],
+    segment: NDArray[np.floating],
+) -> NDArray[np.float32]:
+    """`fused` of segments [n, C] whose videos' scores are video[of_row], none of them NaN."""
+    total = exponents.video + exponents.segment
+    with np.errstate(divide="ignore"):
+        of_videos = _weighted_log(exponents.video / total, video)
+        logarithm = _weighted_log(exponents.segment / total, segment)
+        for row, place in enumerate(of_row.tolist()):
+            logarithm[row] += of_videos[place]
+        return np.exp(logarithm, out=logarithm).astype(np.float32)
 
 
 def _made_by(segments: Scores, videos: Scores, settings: FusionSettings) -> dict[str, Any]:

@@ -27,9 +27,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from whenabouts.core.half_floats import are_shares, weighted
 from whenabouts.core.ranking import BUDGET_BYTES, let_go
 from whenabouts.core.scores import ScoresWriter, new_scores
-from whenabouts.ensemble.members import Member, by_path, shares
+from whenabouts.core.threads import map_in_order
+from whenabouts.ensemble.members import Finish, Member, by_path, shares
 from whenabouts.ensemble.ranks import ranks_at, write_mean_ranks
 
 Kind = Literal["mean", "geometric", "rank"]
@@ -68,9 +70,7 @@ def average(
         if settings.kind == "rank":
             write_mean_ranks(pairs, writer, on_rows, budget_bytes)
         else:
-            # Also the geometric mean of one is that one, and a 0 in it stays 0.
-            kind = settings.kind if len(pairs) > 1 else "mean"
-            _write_means(kind, pairs, writer, on_rows, budget_bytes)
+            write_means(settings.kind, pairs, writer, on_rows, budget_bytes)
         writer.commit(_made_by(members, weights, settings.kind) | (made_by or {}))
 
 
@@ -104,16 +104,33 @@ def entered_at(
     return entered(kind, member, member.at(row, column))
 
 
-def _write_means(
+def write_means(
     kind: Kind,
     pairs: Sequence[tuple[Member, float]],
     writer: ScoresWriter,
-    on_rows: Callable[[float], object] | None,
-    budget_bytes: int,
+    on_rows: Callable[[float], object] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+    finish: Finish | None = None,
 ) -> None:
+    """Write the mean, by probabilities or odds, of members and their shares to all rows.
+
+    finish(rows, scores) -> what is written of these rows of the first member; it is called in
+    several threads.
+    """
+    # Also the geometric mean of one is that one, and a 0 in it stays 0.
+    kind = kind if len(pairs) > 1 else "mean"
+    dtype = writer.dtype
+
+    def mean_of(rows: slice) -> NDArray[np.floating]:
+        scores = left(kind, _sums(kind, pairs, rows)).astype(dtype)
+        return scores if finish is None else finish(rows, scores)
+
     for first, stop in _chunks(writer, budget_bytes // len(pairs)):
-        for strip in _strips(first, stop, len(writer.classes)):
-            writer.write(strip.start, left(kind, _sums(kind, pairs, strip)))
+        for member, _ in pairs:
+            member.read_ahead(slice(stop, min(2 * stop - first, len(writer.segments))))
+        strips = list(_strips(first, stop, len(writer.classes)))
+        for strip, scores in zip(strips, map_in_order(mean_of, strips)):
+            writer.write(strip.start, scores)
         for member, _ in pairs:
             let_go(member.scores.values)
         if on_rows is not None:
@@ -122,12 +139,31 @@ def _write_means(
 
 def _sums(kind: Kind, pairs: Sequence[tuple[Member, float]], rows: slice) -> NDArray[np.float64]:
     sums: NDArray[np.float64] | None = None
+    scratch: NDArray[np.float64] | None = None
     for member, weight in pairs:
-        added = entered(kind, member, member.rows(rows))
-        added *= weight
-        sums = added if sums is None else np.add(sums, added, out=sums)
+        added = _added(kind, member, weight, member.rows(rows), scratch)
+        if sums is None:
+            sums = added
+        else:
+            sums += added
+            scratch = added
     assert sums is not None, "a member has a weight above 0"
     return sums
+
+
+def _added(
+    kind: Kind,
+    member: Member,
+    weight: float,
+    scores: NDArray[np.floating],
+    scratch: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """What is `entered` of the scores, times the weight; in `scratch`, if that is of use."""
+    if kind == "mean" and scores.dtype == np.float16 and are_shares(scores):
+        return weighted(scores, weight, scratch)
+    added = entered(kind, member, scores)
+    added *= weight
+    return added
 
 
 def _chunks(writer: ScoresWriter, chunk_bytes: int) -> Iterator[tuple[int, int]]:

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.errors import ScoresError, SettingsError
-from whenabouts.core.ranking import let_go, refuse_repeated_segments, row_chunks
+from whenabouts.core.ranking import let_go, read_ahead, refuse_repeated_segments, row_chunks
 from whenabouts.core.scores import Scores
 from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.ensemble.video_scores import refuse_out_of_range
 
 SCAN_BYTES = 16 << 20
+# (rows of the first member, their scores) -> what is written of them.
+Finish = Callable[[slice, NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Member:
         found = np.asarray(self.scores.values[self._row(row), column])
         let_go(self.scores.values)
         return found
+
+    def read_ahead(self, of_first: slice) -> None:
+        """Have these rows of the first member read from the disk, if they are in a row here too."""
+        if self.row is None:
+            read_ahead(self.scores.values, of_first)
 
     def _row(self, of_first: slice | NDArray[np.int64]) -> slice | NDArray[np.int64]:
         return of_first if self.row is None else self.row[of_first]

@@ -30,7 +30,7 @@ from whenabouts.core.ranking import (
     turned,
 )
 from whenabouts.core.scores import ScoresWriter
-from whenabouts.ensemble.members import Member
+from whenabouts.ensemble.members import Finish, Member
 
 BYTES_OF_SCORE = 8 + 4  # a sum in float64, and the score of one member
 
@@ -40,9 +40,10 @@ def write_mean_ranks(
     writer: ScoresWriter,
     on_rows: Callable[[float], object] | None = None,
     budget_bytes: int = BUDGET_BYTES,
+    finish: Finish | None = None,
 ) -> None:
     """Write the weighted mean of the ranks of each class. on_rows is called after some classes,
-    with their share of the rows. Raises ScoresError on NaN."""
+    with their share of the rows; finish as of `mean.write_means`. Raises ScoresError on NaN."""
     for member, _ in members:
         _refuse_nan(member)
     path, shape = writer.partial / "ranks.npy", (len(writer.classes), len(writer.segments))
@@ -54,7 +55,7 @@ def write_mean_ranks(
             if on_rows is not None:
                 on_rows(shape[1] * len(ranks) / shape[0])
     for rows, block in class_blocks(npy_format.open_memmap(path, mode="r"), budget_bytes):
-        writer.write(rows.start, block)
+        writer.write(rows.start, block if finish is None else finish(rows, block))
 
 
 def ranks_at(

@@ -32,6 +32,7 @@ from whenabouts.metrics.video import GAP_TOP_N, VideoTruth, video_truth
 CANDIDATES = 64
 MAX_VIDEOS = 20_000
 VIDEOS_AT_ONCE = 256
+PAIRS_COMPARED = 40_000
 
 
 class Trials(Protocol):
@@ -50,6 +51,33 @@ class Trials(Protocol):
         """The metric with weights [K], which sum to 1: of all videos, of the first half of them, of
         the second; NaN without positives."""
 
+    def pair_loss(self, part: int) -> PairLoss:
+        """What a convex search makes small, of all videos (0), the first half (1), the second."""
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """How far an ensemble is from ranking positives before others: convex in weights u [K] >= 0.
+
+        L(u) = mean_n log(1 + exp(-sum_k u_k d_kn))
+
+    d [K, N]: for N pairs of a positive and another, what members add at the one less what they add
+    at the other (RankNet: Burges et al. 2005). The u need not sum to 1: their ratios are the
+    weights, their size the scale. So neither it nor its smallest value depends on how well the
+    scores are calibrated, which a ranking does not either.
+    """
+
+    differences: NDArray[np.float64]
+
+    def at(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """L and its gradient [K]."""
+        num_pairs = max(1, self.differences.shape[1])
+        ahead = weights @ self.differences
+        small = np.exp(-np.abs(ahead))  # so that nothing overflows, and faster than logaddexp
+        loss = np.log(1 + small) + np.maximum(-ahead, 0)
+        slope = -np.where(ahead > 0, small, 1) / (1 + small)
+        return float(loss.sum()) / num_pairs, self.differences @ slope / num_pairs
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -61,6 +89,32 @@ class Gathered:
     def scores(self, weights: NDArray[np.float64]) -> NDArray[np.float32]:
         """The scores [P] of the ensemble with these weights [K]."""
         return left(self.kind, weights @ self.values).astype(np.float32)
+
+    def pair_loss(
+        self, group: NDArray[np.int64], positive: NDArray[np.bool_], taken: NDArray[np.bool_]
+    ) -> PairLoss:
+        """Of PAIRS_COMPARED pairs drawn within the groups [P], of each as many, where it has both
+        kinds; and each at the same scale: that of the equally weighted ensemble."""
+        found = [np.empty((len(self.values), 0))]
+        groups = _both_kinds(group, positive, taken)
+        rng, num = np.random.default_rng(0), max(1, PAIRS_COMPARED // max(1, len(groups)))
+        for positives, others in groups:
+            first, second = rng.choice(positives, num), rng.choice(others, num)
+            apart = self.values[:, first] - self.values[:, second]
+            scale = np.sqrt(np.square(apart.mean(axis=0)).mean())
+            found.append(apart / max(scale, np.finfo(np.float32).tiny))
+        return PairLoss(np.concatenate(found, axis=1))
+
+
+def _both_kinds(
+    group: NDArray[np.int64], positive: NDArray[np.bool_], taken: NDArray[np.bool_]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(positives, others) among what is taken, of each group that has both."""
+    places = np.flatnonzero(taken)
+    places = places[np.argsort(group[places], kind="stable")]
+    starts = np.flatnonzero(np.diff(group[places], prepend=-1))
+    parts = [(p[positive[p]], p[~positive[p]]) for p in np.split(places, starts[1:])]
+    return [(positives, others) for positives, others in parts if len(positives) and len(others)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +133,12 @@ class SegmentTrials:
 
     def metrics(self, weights: NDArray[np.float64]) -> tuple[float, float, float]:
         return self.pairs.mean_aps(self.gathered.scores(weights))
+
+    def pair_loss(self, part: int) -> PairLoss:
+        """Pairs of one class, as mAP compares them."""
+        half, number = self.pairs.first_half, self.pairs.class_number
+        taken = (np.ones_like(half), half, ~half)[part]
+        return self.gathered.pair_loss(number, self.pairs.positive, taken)
 
 
 @dataclass(frozen=True)
@@ -115,6 +175,13 @@ class VideoTrials:
             average_precision(relevant[in_first], int(of_first)),
             average_precision(relevant[~in_first], num_labels - int(of_first)),
         )
+
+    def pair_loss(self, part: int) -> PairLoss:
+        """Pairs of any videos and classes, as GAP pools them."""
+        half = self.first_half
+        taken = np.repeat((np.ones_like(half), half, ~half)[part], self.positive.shape[1])
+        all_in_one = np.zeros(self.positive.size, np.int64)
+        return self.gathered.pair_loss(all_in_one, self.positive.ravel(), taken)
 
     def _pool(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(video, is it a label?) of the best candidates of all videos, best first; equals in the

@@ -45,11 +45,26 @@ class VideoBatch:
     pair_weight: Float[Tensor, " P"]
     num_videos: int
     num_rated: int
+    pseudo: PseudoPairs | None = None
+
+
+@dataclass(frozen=True)
+class PseudoPairs:
+    """The pseudo-labelled pairs of a batch, apart from the rated ones.
+
+    num_segments: segments of the batch, over all processes, that have such a pair.
+    """
+
+    segment: Int[Tensor, " P"]
+    column: Int[Tensor, " P"]
+    label: Float[Tensor, " P"]
+    weight: Float[Tensor, " P"]
+    num_segments: int
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Rated pairs sorted by (row, start); of corpus row r: offsets[r] .. offsets[r + 1]."""
+    """Pairs sorted by (row, start); of corpus row r: offsets[r] .. offsets[r + 1]."""
 
     offsets: NDArray[np.int64]
     segment: NDArray[np.int64]
@@ -62,7 +77,8 @@ class Videos:
     """Shuffled batches of some videos of a corpus: a function of the step.
 
     max_segments: at most so many segments of a video are drawn anew for every batch (0: all of
-    them); rated segments come first. rated: pairs that carry a segment loss, if any.
+    them); rated segments come first. rated: pairs that carry a segment loss, if any. pseudo: more
+    of them, kept apart; they give no segment a place in a draw.
     """
 
     def __init__(
@@ -75,6 +91,7 @@ class Videos:
         device: torch.device,
         rated: SegmentLabels | None = None,
         max_segments: int = 0,
+        pseudo: SegmentLabels | None = None,
     ) -> None:
         assert order.num_examples == len(rows)
         self._corpus, self._rows, self._order, self._device = corpus, rows, order, device
@@ -82,6 +99,7 @@ class Videos:
         self._grid, self._width = corpus.grid, corpus.dataset.width
         self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
         self._pairs = _sorted_pairs(corpus, classes, rated)
+        self._pseudo = None if pseudo is None else _sorted_pairs(corpus, classes, pseudo)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -90,10 +108,10 @@ class Videos:
         """This process's share (of `size`) of the videos of batch `step`."""
         whole = self._rows[self._order.batch(step)]
         draw = np.random.default_rng([self._order.seed, step])
-        chosen = self._choose(whole, draw)
-        rows, chosen = whole[rank::size], chosen[rank::size]
+        all_chosen = self._choose(whole, draw)
+        rows, chosen = whole[rank::size], all_chosen[rank::size]
         video, index = np.nonzero(chosen)
-        pair_segment, pair = self._pairs_in(rows, chosen)
+        pair_segment, pair = _pairs_in(self._pairs, rows, chosen)
         frames, mask = self._frames(rows[video], index)
         pairs = self._pairs
         return VideoBatch(
@@ -107,7 +125,23 @@ class Videos:
             pair_label=self._on_device(pairs.label[pair]),
             pair_weight=self._on_device(pairs.weight[pair]),
             num_videos=len(whole),
-            num_rated=int(self._is_rated(whole, self._counts(whole)).sum()),
+            num_rated=int(_has_pair(self._pairs, whole, self._counts(whole)).sum()),
+            pseudo=self._pseudo_pairs(whole, all_chosen, rank, size),
+        )
+
+    def _pseudo_pairs(
+        self, whole: NDArray[np.int64], chosen: NDArray[np.bool_], rank: int, size: int
+    ) -> PseudoPairs | None:
+        pairs = self._pseudo
+        if pairs is None:
+            return None
+        segment, pair = _pairs_in(pairs, whole[rank::size], chosen[rank::size])
+        return PseudoPairs(
+            segment=self._on_device(segment),
+            column=self._on_device(pairs.column[pair]),
+            label=self._on_device(pairs.label[pair]),
+            weight=self._on_device(pairs.weight[pair]),
+            num_segments=int((_has_pair(pairs, whole, self._counts(whole)) & chosen).sum()),
         )
 
     def _counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -123,28 +157,11 @@ class Videos:
         if not self._max_segments or counts.max() <= self._max_segments:
             return real
         lot = draw.random(real.shape)
-        lot = np.where(self._is_rated(rows, counts), lot - 1, lot)
+        lot = np.where(_has_pair(self._pairs, rows, counts), lot - 1, lot)
         lot = np.where(real, lot, np.inf)
         last = np.partition(lot, self._max_segments - 1, axis=1)[:, self._max_segments - 1]
         chosen: NDArray[np.bool_] = real & (lot <= last[:, None])
         return chosen
-
-    def _is_rated(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """True at the rated segments of each video [B, S]."""
-        rated = np.zeros((len(rows), int(counts.max())), bool)
-        video, pair = flat_places(self._pairs.offsets, rows)
-        rated[video, self._pairs.segment[pair]] = True
-        return rated
-
-    def _pairs_in(
-        self, rows: NDArray[np.int64], chosen: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(index among the chosen segments, index among all pairs) of the pairs of these videos."""
-        video, pair = flat_places(self._pairs.offsets, rows)
-        packed = np.cumsum(chosen.ravel()).reshape(chosen.shape) - 1
-        segment = self._pairs.segment[pair]
-        kept = chosen[video, segment]
-        return packed[video, segment][kept], pair[kept]
 
     def _frames(self, rows: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Bytes [N, T, D] and mask [N, T] of segment index[n] of video rows[n]."""
@@ -176,6 +193,27 @@ def _sorted_pairs(corpus: Corpus, classes: ClassOrder, rated: SegmentLabels | No
         label=rated.score[kept],
         weight=rated.weight[kept],
     )
+
+
+def _has_pair(
+    pairs: _Pairs, rows: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """True at the segments of each video that have a pair [B, S]."""
+    found = np.zeros((len(rows), int(counts.max())), bool)
+    video, pair = flat_places(pairs.offsets, rows)
+    found[video, pairs.segment[pair]] = True
+    return found
+
+
+def _pairs_in(
+    pairs: _Pairs, rows: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(index among the chosen segments, index among all pairs) of the pairs of these videos."""
+    video, pair = flat_places(pairs.offsets, rows)
+    packed = np.cumsum(chosen.ravel()).reshape(chosen.shape) - 1
+    segment = pairs.segment[pair]
+    kept = chosen[video, segment]
+    return packed[video, segment][kept], pair[kept]
 
 
 def _places(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from whenabouts.models.dbof import DBoF, build_dbof
 from whenabouts.models.heads import LogisticHead, MixtureHead
 from whenabouts.models.hierarchical import Scale
 from whenabouts.models.mix_nextvlad import MixNeXtVLAD, NeXtVLADMixture
+from whenabouts.models.multiple_instance import MIL, MultipleInstance
 from whenabouts.models.netfv import NetFV, build_netfv
 from whenabouts.models.netvlad import NetVLAD, build_netvlad
 from whenabouts.models.nextvlad import NeXtVLAD, NeXtVLADNetwork
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VideoSettings = (
-    VideoLogistic | VideoMoE | VideoMLP | NetVLAD | NetFV | DBoF | BiLSTM | BiGRU | NeXtVLAD
+    VideoLogistic | VideoMoE | VideoMLP | MIL | NetVLAD | NetFV | DBoF | BiLSTM | BiGRU | NeXtVLAD
     | MixNeXtVLAD
 )  # fmt: skip
 
@@ -42,6 +43,7 @@ VIDEO_FAMILIES: dict[str, type[VideoSettings]] = {
     "video-logistic": VideoLogistic,
     "video-moe": VideoMoE,
     "video-mlp": VideoMLP,
+    "mil": MIL,
     "netvlad": NetVLAD,
     "netfv": NetFV,
     "dbof": DBoF,
@@ -59,6 +61,8 @@ def build_video_model(
     match settings:
         case VideoLogistic() | VideoMoE() | VideoMLP():
             return VideoLevel(settings, sum(widths), num_video_classes)
+        case MIL():
+            return MultipleInstance(settings, sum(widths), num_video_classes)
         case NetVLAD():
             return build_netvlad(settings, widths, num_video_classes)
         case NetFV():

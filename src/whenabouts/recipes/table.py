@@ -9,11 +9,13 @@ from whenabouts.core.errors import UsageError, suggest
 from whenabouts.models.hierarchical import Scale
 from whenabouts.recipes.attention import att2, fcfc, loss2, nl, se
 from whenabouts.recipes.logistic import f_logi, s_logi
+from whenabouts.recipes.pseudo import cluster, student
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.video import (
     bigru,
     bilstm,
     dbof,
+    mil,
     mix_nextvlad,
     netfv,
     netvlad,
@@ -31,9 +33,12 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "nl": nl,
     "se": se,
     "fcfc": fcfc,
+    "cluster": cluster,
+    "student": student,
     "video-logistic": video_logistic,
     "video-moe": video_moe,
     "video-mlp": video_mlp,
+    "mil": mil,
     "netvlad": netvlad,
     "netfv": netfv,
     "dbof": dbof,

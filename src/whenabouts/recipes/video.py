@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from whenabouts.models.dbof import DBoF
+from whenabouts.models.heads import HeadSettings
 from whenabouts.models.hierarchical import Scale
 from whenabouts.models.mix_nextvlad import MixNeXtVLAD
+from whenabouts.models.multiple_instance import MIL
 from whenabouts.models.netfv import NetFV
 from whenabouts.models.netvlad import NetVLAD
 from whenabouts.models.nextvlad import NeXtVLAD
@@ -25,12 +27,15 @@ from whenabouts.train.settings import Loop, Optimiser
 
 @dataclass(frozen=True)
 class _Pace:
-    """What goes with a scale: learning rate, its fall, frames drawn, the polish at the end."""
+    """What goes with a scale: learning rate, its fall, frames drawn, the polish at the end, how
+    soon a plateau is declared, the moving average of the weights."""
 
     optimiser: Optimiser
     num_frames: int
     evaluate_every: int
     polish: Polish
+    patience: int = 10
+    average_half_life: int = 0
 
 
 FEW_VIDEOS = _Pace(
@@ -49,8 +54,33 @@ PACES: dict[Scale, _Pace] = {
 SINGLE_LAYER_RATE = 1e-2
 
 
+# A window shows its scene less noisily the more frames are drawn of it; each step scores other
+# windows, which the average of the weights evens out, so that a plateau shows soon.
+MIL_PACE = replace(
+    FEW_VIDEOS,
+    optimiser=replace(FEW_VIDEOS.optimiser, learning_rate=3e-2),
+    num_frames=128,
+    patience=5,
+    average_half_life=30,
+)
+# Batch norm makes much of what hardly varies in the mean features, and a deep network learns it by
+# heart: a low rate and the average of the weights hold it back.
+MLP_PACE = replace(
+    FEW_VIDEOS,
+    optimiser=replace(FEW_VIDEOS.optimiser, learning_rate=3e-4),
+    average_half_life=50,
+)
+SMALL_MLP = VideoMLP(num_blocks=1, dropout=0.8, head=HeadSettings("logistic"))
+
+
+def _pace(model: VideoSettings, scale: Scale) -> _Pace:
+    if scale != "paper" and isinstance(model, MIL | VideoMLP):
+        return MIL_PACE if isinstance(model, MIL) else MLP_PACE
+    return PACES[scale]
+
+
 def _recipe(model: VideoSettings, scale: Scale) -> Recipe:
-    pace = PACES[scale]
+    pace = _pace(model, scale)
     optimiser = pace.optimiser
     if scale != "paper" and isinstance(model, VideoLogistic | VideoMoE):
         optimiser = replace(optimiser, learning_rate=SINGLE_LAYER_RATE)
@@ -59,7 +89,11 @@ def _recipe(model: VideoSettings, scale: Scale) -> Recipe:
         strategy=VideoLabels(num_frames=pace.num_frames, head_l2=1e-6, polish=pace.polish),
         optimiser=optimiser,
         loop=Loop(
-            batch_size=128, max_steps=500_000, evaluate_every=pace.evaluate_every, patience=10
+            batch_size=128,
+            max_steps=500_000,
+            evaluate_every=pace.evaluate_every,
+            patience=pace.patience,
+            average_half_life=pace.average_half_life,
         ),
     )
 
@@ -91,7 +125,17 @@ def video_mlp(scale: Scale = "paper") -> Recipe:
 
     Costs minutes on two cores.
     """
-    return _recipe(VideoMLP(), scale)
+    return _recipe(VideoMLP() if scale == "paper" else SMALL_MLP, scale)
+
+
+def mil(scale: Scale = "paper") -> Recipe:
+    """Video: multiple-instance logistic, every window of a video scored, our own.
+
+    whenabouts train mil INDEX -o RUN --scale small
+
+    Costs minutes on two cores.
+    """
+    return _recipe(MIL(), scale)
 
 
 def netvlad(scale: Scale = "paper") -> Recipe:

@@ -18,6 +18,7 @@ from torch import nn
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.models.hierarchical import Hierarchical
+from whenabouts.strategies.pseudo import Pseudo, PseudoLabels, all_seen
 from whenabouts.strategies.s1 import rated_work
 from whenabouts.strategies.setup import Negatives, Setup, build_seeded, video_rows, watched_map
 from whenabouts.strategies.videos import Evaluate, Terms, video_work
@@ -59,11 +60,13 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class S2:
-    """Settings of S2. negatives: in the fine-tuning, unrated classes as weak negatives."""
+    """Settings of S2. negatives: in the fine-tuning, unrated classes as weak negatives. pseudo: in
+    the fine-tuning, pseudo-labels to learn from as well."""
 
     kind: Literal["s2"] = "s2"
     pretrain: Pretrain = field(default_factory=Pretrain)
     negatives: Negatives = field(default_factory=Negatives)
+    pseudo: Pseudo = field(default_factory=Pseudo)
 
 
 def train_s2(
@@ -76,7 +79,7 @@ def train_s2(
     final: bool,
 ) -> Position:
     """Train; returns where the search on V2 ended. `build` makes the untrained model."""
-    rounds = _Rounds(build, strategy, optimiser, loop, setup)
+    rounds = _Rounds(build, strategy, optimiser, loop, setup, setup.pseudo(strategy.pseudo))
     watched = setup.watched(rounds.build_seeded())
     pretrained = rounds.pretrain("pretrain", ("train", "v1"), None, watched)
     found = rounds.fine_tune("v1", "pretrain", ("v1",), None, watched)
@@ -95,6 +98,7 @@ class _Rounds:
     optimiser: Optimiser
     loop: Loop
     setup: Setup
+    pseudo: PseudoLabels | None
 
     def pretrain(
         self,
@@ -129,9 +133,10 @@ class _Rounds:
         model.requires_grad_(False)
         for parameter in model.segment_parameters():
             parameter.requires_grad_(True)
-        negatives = self.strategy.negatives
-        work = rated_work(phase, splits, model, negatives, loop, setup, watched)
-        work = replace(work, trained_on=("train", *splits))  # what it goes on from has seen train
+        negatives, pseudo = self.strategy.negatives, self.pseudo
+        work = rated_work(phase, splits, model, negatives, pseudo, loop, setup, watched)
+        seen = all_seen(("train", *splits), pseudo)  # what it goes on from has seen train
+        work = replace(work, trained_on=seen)
         return setup.fit(model, work, self.optimiser, loop)
 
 

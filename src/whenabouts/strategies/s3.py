@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 
 from whenabouts.corpus.splits import Split
+from whenabouts.strategies.pseudo import Pseudo
 from whenabouts.strategies.setup import Negatives, Setup, build_seeded, watched_map
 from whenabouts.strategies.videos import Terms, video_work
 from whenabouts.train.checkpoint import Position
@@ -24,7 +25,8 @@ class S3:
 
     segment_weight: of the segment loss beside the video loss. max_segments: of a video drawn anew
     for each batch, rated ones first; 0 takes all. sparsity: weight of the sum of a video's
-    attention, an L1 term (STPN: 1e-4). negatives: unrated classes as weak negatives.
+    attention, an L1 term (STPN: 1e-4). negatives: unrated classes as weak negatives. pseudo:
+    pseudo-labels that carry a segment loss as well; its share does not count here.
     """
 
     kind: Literal["s3"] = "s3"
@@ -32,6 +34,7 @@ class S3:
     max_segments: int = 0
     sparsity: float = 0.0
     negatives: Negatives = field(default_factory=Negatives)
+    pseudo: Pseudo = field(default_factory=Pseudo)
 
     def __post_init__(self) -> None:
         for name in ("segment_weight", "max_segments", "sparsity"):
@@ -51,7 +54,8 @@ def train_s3(
     model = build_seeded(build, loop.seed, setup.team)
     watched = setup.watched(model)
 
-    terms = Terms(strategy.segment_weight, strategy.sparsity, strategy.negatives)
+    pseudo = setup.pseudo(strategy.pseudo)
+    terms = Terms(strategy.segment_weight, strategy.sparsity, strategy.negatives, pseudo)
 
     def evaluate(model: nn.Module) -> float:
         return watched_map(model, watched, setup.corpus.classes, setup.team)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from whenabouts.core.classes import ClassOrder
@@ -15,10 +16,12 @@ from whenabouts.core.errors import CorpusError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
+from whenabouts.feed.mixed import MixedBatch
 from whenabouts.feed.rated import RESIDENT_BYTES, RatedBatch, RatedSegments, evaluated_pairs
 from whenabouts.losses import rated_bce, rated_bce_with_unrated
 from whenabouts.metrics.segment_map import POSITIVE, evaluate_pairs
 from whenabouts.metrics.watched import Measure
+from whenabouts.strategies.pseudo import Pseudo, PseudoLabels, keep_for_resume, open_pseudo
 from whenabouts.train.checkpoint import Position
 from whenabouts.train.distributed import Team, share_statistics
 from whenabouts.train.fit import Batch, Work, fit
@@ -30,11 +33,12 @@ WATCH_BATCH = 4096
 
 @dataclass(frozen=True)
 class Ended:
-    """How a phase ended: where, which splits it trained on, and what was watched on V2."""
+    """How a phase ended: where, which splits it trained on, what was watched on V2, more facts."""
 
     position: Position
     trained_on: tuple[str, ...]
     measure: Measure
+    facts: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,33 @@ class Setup:
     ) -> RatedSegments:
         """The rated segments of the splits, as this model reads them."""
         labels = self.corpus.rated(self.corpus.rows(splits))
+        return self.segments(labels, model, self.resident_bytes, with_outside=with_outside)
+
+    def segments(
+        self,
+        labels: SegmentLabels,
+        model: nn.Module,
+        resident_bytes: int,
+        *,
+        with_outside: bool = False,
+    ) -> RatedSegments:
+        """The segments of these labels, as this model reads them."""
         return RatedSegments(
             self.corpus,
             labels,
             self.corpus.classes,
             self.team.device,
-            self.resident_bytes,
+            resident_bytes,
             averaged=getattr(model, "reads_mean", False),
             with_outside=with_outside,
         )
+
+    def pseudo(self, settings: Pseudo) -> PseudoLabels | None:
+        """The pseudo-labels to learn from, if any. Raises RunError if the run began with others."""
+        pseudo = open_pseudo(settings, self.corpus)
+        if pseudo is not None:
+            keep_for_resume(pseudo, self.run, is_main=self.team.is_main)
+        return pseudo
 
     def watched(self, model: nn.Module) -> RatedSegments:
         """The rated segments of V2. Raises CorpusError as `refuse_unrated` does."""
@@ -75,7 +97,7 @@ class Setup:
         self, model: nn.Module, work: Work[Batch], optimiser: Optimiser, loop: Loop
     ) -> Position:
         position = fit(model, work, optimiser, loop, self.run, self.log, self.team)
-        self.ended[work.phase] = Ended(position, work.trained_on, work.measure)
+        self.ended[work.phase] = Ended(position, work.trained_on, work.measure, work.facts)
         return position
 
 
@@ -128,8 +150,11 @@ def build_seeded(build: Callable[[], nn.Module], seed: int, team: Team) -> nn.Mo
     return share_statistics(build().to(team.device), team)
 
 
-def segment_loss(model: nn.Module, batch: RatedBatch, negatives: Negatives) -> Tensor:
-    """The loss of rated pairs, with unrated classes as negatives of the given weights."""
+def segment_loss(model: nn.Module, batch: RatedBatch | MixedBatch, negatives: Negatives) -> Tensor:
+    """The loss of rated pairs, with their unrated classes as negatives of the given weights; and
+    that of pseudo-labelled pairs, if there are any."""
+    if isinstance(batch, MixedBatch):
+        return _mixed_loss(model, batch.rated, batch.pseudo, negatives)
     if negatives.are_any:
         return rated_bce_with_unrated(
             batch.pair_label,
@@ -144,6 +169,34 @@ def segment_loss(model: nn.Module, batch: RatedBatch, negatives: Negatives) -> T
     return rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_segments)
 
 
+def _mixed_loss(
+    model: nn.Module, rated: RatedBatch, pseudo: RatedBatch, negatives: Negatives
+) -> Tensor:
+    """Each kind over the number of its own segments; the model sees both at once, so that a batch
+    norm has one mean of them."""
+    features = torch.cat([rated.features, pseudo.features])
+    mask, num_rated = torch.cat([rated.mask, pseudo.mask]), len(rated.mask)
+    if negatives.are_any:
+        logits = model(features, mask)
+        loss = rated_bce_with_unrated(
+            rated.pair_label,
+            rated.pair_weight,
+            logits[:num_rated],
+            rated.pair_segment,
+            rated.pair_class,
+            negatives.weights(rated.outside),
+            rated.num_segments,
+        )
+        of_pseudo = logits[num_rated:][pseudo.pair_segment, pseudo.pair_class]
+    else:
+        segment = torch.cat([rated.pair_segment, pseudo.pair_segment + num_rated])
+        column = torch.cat([rated.pair_class, pseudo.pair_class])
+        logits = model.pair_logits(features, mask, segment, column)  # type: ignore[operator]
+        of_rated, of_pseudo = logits.tensor_split([len(rated.pair_label)])
+        loss = rated_bce(rated.pair_label, rated.pair_weight, of_rated, rated.num_segments)
+    return loss + rated_bce(pseudo.pair_label, pseudo.pair_weight, of_pseudo, pseudo.num_segments)
+
+
 def pair_logits(model: nn.Module, batch: RatedBatch) -> Tensor:
     logits: Tensor = model.pair_logits(  # type: ignore[operator]
         batch.features, batch.mask, batch.pair_segment, batch.pair_class
@@ -153,14 +206,19 @@ def pair_logits(model: nn.Module, batch: RatedBatch) -> Tensor:
 
 def watched_map(model: nn.Module, watched: RatedSegments, classes: ClassOrder, team: Team) -> float:
     """mAP over the rated pairs of the watched split; each process scores its part."""
+    return evaluate_pairs(watched.labels, watched_scores(model, watched, team), classes).mean_ap
+
+
+def watched_scores(model: nn.Module, watched: RatedSegments, team: Team) -> NDArray[np.floating]:
+    """The logits of the watched pairs, in their order [P]."""
     scores = torch.zeros(len(watched.labels), device=team.device)
     block = team.block(len(watched))
     for first in range(block.start, block.stop, WATCH_BATCH):
         segments = np.arange(first, min(first + WATCH_BATCH, block.stop))
         pairs = watched.pairs_of(int(segments[0]), int(segments[-1]) + 1)
         scores[pairs] = pair_logits(model, watched.batch(segments))
-    values = team.sum(scores).cpu().numpy()
-    return evaluate_pairs(watched.labels, values, classes).mean_ap
+    values: NDArray[np.floating] = team.sum(scores).cpu().numpy()
+    return values
 
 
 def video_rows(corpus: Corpus, device: torch.device) -> Tensor:

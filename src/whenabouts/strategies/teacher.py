@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from whenabouts.core.errors import ScoresError
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.corpus.corpus import Corpus
+
+REMEDY = "predict the splits train and v1 with a run of a video model"
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,36 @@ def open_teacher(path: str | Path, corpus: Corpus, rows: NDArray[np.int64]) -> T
     V2 could no longer tell anything about its pupil.
     """
     opened = open_scores(path)
-    if "v2" in opened.made_by.get("trained_on", ()):
-        raise ScoresError(
-            "its model was trained on V2",
-            where=opened.path,
-            rule="what is watched on V2 has not seen V2",
-            remedy="predict with a run that was trained without --final",
-        )
+    refuse_seen_v2(opened)
     ids = corpus.video_ids[rows]
     row = opened.segments.rows_of(ids, np.full(len(ids), WHOLE_VIDEO))
-    _refuse_missing(opened, "video", row, ids)
+    refuse_missing(opened, "video", row, ids, REMEDY)
     class_ids = np.asarray(corpus.video_classes.ids)
     column = opened.classes.columns(class_ids)
-    _refuse_missing(opened, "class", column, class_ids)
+    refuse_missing(opened, "class", column, class_ids, REMEDY)
     return Teacher(opened, row, column)
 
 
-def _refuse_missing(
-    opened: Scores, what: str, places: NDArray[np.int64], names: NDArray[np.generic]
+def has_seen_v2(made_by: Mapping[str, Any]) -> bool:
+    """Whether what made Scores or Labels says that it has seen V2."""
+    return "v2" in made_by.get("trained_on", ())
+
+
+def refuse_seen_v2(scores: Scores) -> None:
+    """Raise ScoresError if the model that gave the scores was trained on V2."""
+    if has_seen_v2(scores.made_by):
+        raise ScoresError(
+            "its model was trained on V2",
+            where=scores.path,
+            rule="what is watched on V2 has not seen V2",
+            remedy="predict with a run that was trained without --final",
+        )
+
+
+def refuse_missing(
+    opened: Scores, what: str, places: NDArray[np.int64], names: NDArray[np.generic], remedy: str
 ) -> None:
+    """Raise ScoresError if one of the named videos or classes has no place in the scores."""
     missing = np.flatnonzero(places < 0)
     if len(missing):
         name = names[missing[0]]
@@ -65,6 +80,6 @@ def _refuse_missing(
         raise ScoresError(
             f"no score of {what} {shown} ({len(missing):,} of {len(names):,} are missing)",
             where=opened.path,
-            rule="a teacher has scored every video that its pupil learns from",
-            remedy="predict the splits train and v1 with a run of a video model",
+            rule=f"a teacher has scored every {what} that its pupil learns from",
+            remedy=remedy,
         )

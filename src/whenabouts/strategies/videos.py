@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.videos import VideoBatch, Videos
 from whenabouts.losses import rated_bce, rated_bce_with_unrated, video_bce
 from whenabouts.models.hierarchical import Hierarchical
+from whenabouts.strategies.pseudo import PseudoLabels, all_seen, facts_of
 from whenabouts.strategies.setup import Negatives, Setup, video_rows
 from whenabouts.train.fit import Work
 from whenabouts.train.settings import Loop
@@ -22,12 +23,14 @@ Evaluate = Callable[[nn.Module], float]
 
 @dataclass(frozen=True)
 class Terms:
-    """What the loss adds to the video loss: the segment loss times segment_weight, and the sum of a
-    video's attention, frames and segments, times sparsity (an L1 term, as in STPN)."""
+    """What the loss adds to the video loss: the segment loss times segment_weight, that of pseudo
+    with it, and the sum of a video's attention, frames and segments, times sparsity (an L1 term,
+    as in STPN)."""
 
     segment_weight: float = 0.0
     sparsity: float = 0.0
     negatives: Negatives = field(default_factory=Negatives)
+    pseudo: PseudoLabels | None = None
 
 
 def video_work(
@@ -46,10 +49,13 @@ def video_work(
     rows = rows[corpus.has_labels(rows)]
     order = ShuffledOrder(len(rows), loop.batch_size, loop.seed)
     rated = corpus.rated(corpus.rows(rated_splits)) if rated_splits else None
+    pseudo = None
+    if terms.pseudo is not None and rated is not None:
+        pseudo = terms.pseudo.beside(rated, corpus)
     videos = Videos(
-        corpus, rows, corpus.classes, corpus.video_classes, order, team.device, rated, max_segments
-    )
-
+        corpus, rows, corpus.classes, corpus.video_classes, order, team.device, rated,
+        max_segments, pseudo,
+    )  # fmt: skip
     head_rows = video_rows(corpus, team.device)
 
     def loss(model: nn.Module, batch: VideoBatch) -> Tensor:
@@ -62,7 +68,8 @@ def video_work(
         loss=loss,
         evaluate=evaluate,
         num_examples=len(rows),
-        trained_on=tuple(splits),
+        trained_on=all_seen(splits, terms.pseudo),
+        facts=facts_of(terms.pseudo),
     )
 
 
@@ -76,14 +83,27 @@ def both_losses(model: Hierarchical, batch: VideoBatch, terms: Terms, head_rows:
     loss: Tensor = video_bce(batch.labels, model.video_logits(feature), batch.num_videos)
     if terms.sparsity:
         loss = loss + terms.sparsity * (frame_attention.sum() + attention.sum()) / batch.num_videos
-    if terms.segment_weight and len(batch.pair_class):
+    if terms.segment_weight:
+        for segments in _segment_losses(model, encoded, batch, terms, head_rows):
+            loss = loss + terms.segment_weight * segments
+    return loss
+
+
+def _segment_losses(
+    model: Hierarchical, encoded: Tensor, batch: VideoBatch, terms: Terms, head_rows: Tensor
+) -> Iterator[Tensor]:
+    """Of the rated pairs and of the pseudo-labelled ones, where there are any; each over the number
+    of its own segments."""
+    if len(batch.pair_class):
         if terms.negatives.are_any:
-            segments = _segment_loss_with_negatives(model, encoded, batch, terms, head_rows)
+            yield _segment_loss_with_negatives(model, encoded, batch, terms, head_rows)
         else:
             logits = model.pair_logits_of(encoded, batch.pair_segment, batch.pair_class)
-            segments = rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_rated)
-        loss = loss + terms.segment_weight * segments
-    return loss
+            yield rated_bce(batch.pair_label, batch.pair_weight, logits, batch.num_rated)
+    pseudo = batch.pseudo
+    if pseudo is not None and len(pseudo.segment):
+        logits = model.pair_logits_of(encoded, pseudo.segment, pseudo.column)
+        yield rated_bce(pseudo.label, pseudo.weight, logits, pseudo.num_segments)
 
 
 def _segment_loss_with_negatives(

@@ -7,9 +7,9 @@ that was killed and resumed ends with the same bytes as one that never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -43,7 +43,8 @@ class Work(Generic[Batch]):
 
     batch: step -> this process's share of the batch. loss: summed over the share, divided by the
     size of the whole batch. evaluate: model -> what to watch on V2, more being better, or None to
-    train for max_steps. num_examples: examples of an epoch. measure: what is watched.
+    train for max_steps. num_examples: examples of an epoch. measure: what is watched. facts: more
+    to be kept with the weights.
     """
 
     phase: str
@@ -53,6 +54,7 @@ class Work(Generic[Batch]):
     num_examples: int
     trained_on: tuple[str, ...]
     measure: Measure = "mean_ap"
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class _Phase(Generic[Batch]):
         if self.team.is_main:
             step, trained_on = self.position.step, self.work.trained_on
             facts = {"phase": self.work.phase, "step": step, "trained_on": trained_on}
-            save_weights(self.folder.weights, self.model, facts)
+            save_weights(self.folder.weights, self.model, {**facts, **self.work.facts})
 
     def save(self) -> None:
         self.position.elapsed_s = self.clock.elapsed_s

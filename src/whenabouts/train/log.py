@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,23 @@ except ImportError:  # an optional extra
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`. After a resume, lines past the checkpoint are cut first."""
+    """Appends to `metrics.jsonl`. After a resume, lines past the checkpoint are cut first.
 
-    def __init__(self, run_path: Path, *, tensorboard: bool = False) -> None:
+    on_line(line) is called with each line written; an error it raises ends the training there.
+    """
+
+    def __init__(
+        self,
+        run_path: Path,
+        *,
+        tensorboard: bool = False,
+        on_line: Callable[[dict[str, Any]], object] | None = None,
+    ) -> None:
         if tensorboard and SummaryWriter is None:
             raise UsageError(
                 "TensorBoard is not installed", remedy="pip install 'whenabouts[tensorboard]'"
             )
+        self._on_line = on_line
         self._path = run_path / "metrics.jsonl"
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_path / "tensorboard")) if tensorboard else None
@@ -38,11 +49,14 @@ class MetricsLog:
         os.truncate(self._path, min(position, self.position()))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        line = {"kind": kind, "step": step, **values}
+        self._file.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
+        if self._on_line is not None:
+            self._on_line(line)
 
     def close(self) -> None:
         self._file.close()

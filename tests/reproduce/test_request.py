@@ -1,0 +1,143 @@
+"""From data and dials to a plan; what a folder remembers; folders of TFRecords."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from small_corpus import corpus
+from whenabouts.core.errors import StageError, UsageError
+from whenabouts.corpus.corpus import Corpus
+from whenabouts.reproduce.request import (
+    INDEX,
+    RecordFolder,
+    Request,
+    plan_of,
+    read_request,
+    write_request,
+)
+
+__all__ = ["corpus"]
+
+
+def shards(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1152 * 100))
+    return folder
+
+
+def test_a_request_is_kept(tmp_path):
+    request = Request("/data/x.index", "paper", ("/a.index", "/b.index"), 3, True, "cuda")
+    assert read_request(tmp_path / "new") is None
+    assert read_request(tmp_path) is None, "an empty folder"
+    write_request(tmp_path, request)
+    assert read_request(tmp_path) == request
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"it has files, and no reproduce\.json among them"):
+        read_request(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "{", "[]", "3", "{}", '{"data": 3}', '{"data": "x", "scale": "huge"}',
+             '{"data": "x", "sale": "tiny"}', '{"data": "x", "seeds": 0}'],
+)  # fmt: skip
+def test_a_damaged_request_is_named(tmp_path, kept):
+    (tmp_path / "reproduce.json").write_text(kept)
+    with pytest.raises(StageError, match=r"reproduce\.json: .*; remove it, and pass --data"):
+        read_request(tmp_path)
+
+
+def test_seeds_are_counted_from_one():
+    with pytest.raises(UsageError, match=r"--seeds is 0; it is 1 or more"):
+        Request("x", seeds=0)
+
+
+def test_a_plan_of_an_index(corpus: Corpus):
+    plan = plan_of(Request(str(corpus.path), "tiny", seeds=2, final=True, device="cpu"))
+    assert plan.index == corpus.path
+    assert (plan.scale, plan.repeats, plan.final, plan.device) == ("tiny", 2, True, "cpu")
+    assert plan.size.videos == {"train": 2, "v1": 12, "v2": 12, "test": 2}
+    assert plan.size.frames["test"] == int(corpus.num_frames[corpus.rows(["test"])].sum())
+    assert [(t.name, t.splits) for t in plan.targets] == [("test", ("test",))]
+    assert (plan.index_commands, plan.shards) == ((), ())
+
+
+def test_further_corpora_are_targets_of_all_their_splits(corpus: Corpus, tmp_path):
+    other = tmp_path / "held-out.index"
+    other.symlink_to(corpus.path)
+    plan = plan_of(Request(str(corpus.path), predict=(str(other),)))
+    assert [t.name for t in plan.targets] == ["test", "held-out"]
+    assert plan.targets[1].splits == ("train", "v1", "v2", "test")
+
+
+@pytest.mark.parametrize("name", ["v2", "test", "teacher"])
+def test_a_target_whose_name_is_taken(corpus: Corpus, tmp_path, name):
+    other = tmp_path / f"{name}.index"
+    other.symlink_to(corpus.path)
+    with pytest.raises(UsageError, match=f"two targets are named {name}"):
+        plan_of(Request(str(corpus.path), predict=(str(other),)))
+
+
+def test_two_targets_of_one_name(corpus: Corpus):
+    with pytest.raises(UsageError, match="two targets are named corpus"):
+        plan_of(Request(str(corpus.path), predict=(str(corpus.path), str(corpus.path))))
+
+
+def test_a_target_whose_name_is_no_name(corpus: Corpus, tmp_path):
+    other = tmp_path / "my corpus.index"
+    other.symlink_to(corpus.path)
+    with pytest.raises(UsageError, match="'my corpus' is no name of a target"):
+        plan_of(Request(str(corpus.path), predict=(str(other),)))
+
+
+# ---- folders of TFRecords ------------------------------------------------------------------------
+
+
+def test_splits_by_folder(tmp_path):
+    names = ("train/a.tfrecord", "train/deep/b.tfrecord", "validate/v1-0.tfrecord",
+             "validate/v2-0.tfrecord", "test/t.tfrecord", "segment_label_ids.csv")  # fmt: skip
+    folder = RecordFolder(shards(tmp_path, *names))
+    assert folder.index_words() == (
+        "index", "--train", f"{tmp_path}/train", "--test", f"{tmp_path}/test",
+        "--v1", f"{tmp_path}/validate/v1*", "--v2", f"{tmp_path}/validate/v2*",
+        "--classes", f"{tmp_path}/segment_label_ids.csv", "-o", "corpus.index",
+    )  # fmt: skip
+    assert {role: len(files) for role, files in folder.roles.items()} == {
+        "train": 2, "v1": 1, "v2": 1, "test": 1,
+    }  # fmt: skip
+    assert len(folder.shards) == 5
+
+
+def test_validate_is_cut_by_hash_where_nothing_is_said(tmp_path):
+    folder = RecordFolder(shards(tmp_path, "train/a.tfrecord", "validate/b.tfrecord"))
+    words = folder.index_words()
+    assert words[1:5] == ("--train", f"{tmp_path}/train", "--validate", f"{tmp_path}/validate")
+    assert "test" not in folder.roles
+
+
+def test_shards_of_any_names(tmp_path):
+    folder = RecordFolder(shards(tmp_path, "a.tfrecord", "x/b.tfrecord", "vocabulary.csv"))
+    assert folder.index_words() == (
+        "index", str(tmp_path), "--vocabulary", f"{tmp_path}/vocabulary.csv", "-o", "corpus.index",
+    )  # fmt: skip
+    assert folder.roles.keys() == {"auto"}
+
+
+def test_a_folder_without_shards(tmp_path):
+    with pytest.raises(UsageError, match="no TFRecord file here; pass an index"):
+        RecordFolder(tmp_path)
+
+
+def test_a_plan_of_a_folder(tmp_path):
+    plan = plan_of(Request(str(shards(tmp_path, "train/a.tfrecord", "test/b.tfrecord"))))
+    assert plan.index == INDEX
+    assert plan.shards == (tmp_path / "train/a.tfrecord", tmp_path / "test/b.tfrecord")
+    assert [(t.name, t.index) for t in plan.targets] == [("test", INDEX)]
+    assert json.dumps(plan.index_commands)

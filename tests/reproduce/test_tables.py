@@ -1,0 +1,213 @@
+"""The tables, from a folder of numbers written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whenabouts.core.errors import StageError
+from whenabouts.recipes.published import ENSEMBLES, PAPER_MAP, members, published_weights
+from whenabouts.reproduce.late import (
+    best_ensemble,
+    fuse_as_on_v2,
+    mean_ap,
+    report_best,
+    submit_best,
+)
+from whenabouts.reproduce.markdown import markdown
+from whenabouts.reproduce.tables import spread, tables
+
+CLASSES = ((7, "Car"), (3, ""), (9, "Dog"))
+
+
+def put_numbers(root: Path, name: str, value: float | None, ap: tuple[float | None, ...]) -> None:
+    folder = root / "numbers" / name
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"segments": {"mean_ap": value}}))
+    rows = [
+        f"{i},{n},{'' if a is None else a},{k},9,9"
+        for k, ((i, n), a) in enumerate(zip(CLASSES, ap), 1)
+    ]
+    (folder / "classes.csv").write_text("\n".join(["Index,Name,AP,Positives,Rated,Listed", *rows]))
+
+
+def put_made_by(root: Path, name: str, made_by: dict[str, Any]) -> None:
+    folder = root / "scores" / "v2" / name
+    folder.mkdir(parents=True)
+    (folder / "made-by.json").write_text(json.dumps(made_by))
+
+
+FUSED = {
+    "exponents": {"video": 1.0, "segment": 4.0},
+    "candidates": {"top_topics": 20, "top_videos": None, "min_video_score": None},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two repeats of NL-1, one of F-Logi-1, E1 of two members, E1 and E2 fused."""
+    put_numbers(tmp_path, "nl-1", 0.75, (0.5, None, 1.0))
+    put_numbers(tmp_path, "nl-1.r2", 0.65, (0.4, None, 0.9))
+    put_numbers(tmp_path, "f-logi-1", 0.69, (0.5, None, 0.9))
+    put_numbers(tmp_path, "E1", 0.8, (0.7, None, 0.9))
+    put_numbers(tmp_path, "E1.r2", 0.7, (0.7, None, 0.7))
+    put_numbers(tmp_path, "E1-fused-1-2", 0.5, (0.5, None, 0.5))
+    put_numbers(tmp_path, "E1.r2-fused-1-2", 0.6, (0.5, None, 0.5))
+    put_numbers(tmp_path, "E1-fused", 0.8, (0.8, None, 0.8))
+    put_numbers(tmp_path, "E2-fused", 0.9, (0.9, None, 0.95))
+    used = [
+        {"scores": "scores/v2/nl-1", "weight": 0.5},
+        {"scores": "scores/v2/se-1", "weight": 0.5},
+    ]
+    put_made_by(tmp_path, "E1", {"members": used})
+    searched = {"fused": FUSED, "search": {"cross_validated": {"mean_ap": 0.77}}}
+    put_made_by(tmp_path, "E1-fused", searched)
+    return tmp_path
+
+
+def test_the_models(folder):
+    found = tables(folder, "small", 2)
+    models = {model["name"]: model for model in found["models"]}
+    assert list(models) == [m.name for m in members("small")]
+    nl = models["nl-1"]
+    assert (nl["group"], nl["recipe"], nl["paper"]) == ("nl", "nl", PAPER_MAP["nl"])
+    assert nl["values"] == [0.75, 0.65]
+    assert (nl["mean"], nl["sd"]) == pytest.approx((0.70, 0.0707106781))
+    assert (models["f-logi-1"]["mean"], models["f-logi-1"]["sd"]) == (0.69, None)
+    assert (models["se-1"]["mean"], models["se-1"]["values"]) == (None, [])
+    assert models["student-1"]["paper"] is None
+    assert found["best_single"] == "nl-1"
+
+
+def test_the_ensembles(folder):
+    first = tables(folder, "small", 2)["ensembles"][0]
+    assert first["name"] == "E1"
+    assert first["values"] == [0.8, 0.7]
+    assert (first["paper_public"], first["paper_private"]) == (0.7957, 0.7864)
+    assert [(f["video"], f["segment"], f["values"]) for f in first["fused"]] == [
+        (1, 1, []), (1, 2, [0.5, 0.6]), (2, 1, []),
+    ]  # fmt: skip
+    assert first["searched"]["values"] == [0.8]
+    assert first["searched"]["settings"] == FUSED
+    assert first["searched"]["cross_validated"] == {"mean_ap": 0.77}
+    assert first["weights"] == {"nl-1": 0.5, "se-1": 0.5}
+    published = published_weights("E1", members("small"))
+    assert first["published_weights"] == published
+    assert first["missing"] == sorted(published.keys() - {"nl-1", "se-1"})
+
+
+def test_what_is_not_there(folder):
+    second, last = tables(folder, "small", 1)["ensembles"][1::3]
+    assert (second["mean"], second["missing"], second["weights"]) == (None, [], {})
+    assert second["searched"]["mean"] == 0.9
+    assert "settings" not in last["searched"]
+
+
+def test_repeats_beyond_those_asked_for_do_not_count(folder):
+    assert tables(folder, "small", 1)["models"][4]["values"] == [0.75]
+
+
+def test_ap_a_class_of_the_best_single_and_the_ensembles(folder):
+    found = tables(folder, "small", 1)
+    assert found["chosen"] == "E2-fused"
+    classes = found["classes"]
+    assert classes["ids"] == [7, 3, 9]
+    assert classes["names"] == ["Car", "", "Dog"]
+    assert classes["positives"] == [1, 2, 3]
+    assert classes["ap"] == {
+        "nl-1": [0.5, None, 1.0], "E1": [0.7, None, 0.9], "E1-fused": [0.8, None, 0.8],
+        "E2-fused": [0.9, None, 0.95],
+    }  # fmt: skip
+
+
+def test_they_can_be_written_as_json(folder):
+    put_numbers(folder, "se-2", None, (None, None, None))
+    found = tables(folder, "small", 2)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_nothing_at_all(tmp_path):
+    with pytest.raises(StageError, match="no model is evaluated on V2 yet"):
+        tables(tmp_path, "small", 1)
+
+
+def test_a_damaged_file_is_named(folder):
+    (folder / "numbers" / "nl-1" / "evaluation.json").write_text("{")
+    with pytest.raises(StageError, match=r"numbers/nl-1/evaluation.json: not JSON"):
+        tables(folder, "small", 1)
+
+
+def test_spread():
+    assert spread([]) == {"mean": None, "sd": None, "values": []}
+    assert spread([0.5]) == {"mean": 0.5, "sd": None, "values": [0.5]}
+    assert spread([1.0, 3.0, 5.0]) == {"mean": 3.0, "sd": 2.0, "values": [1.0, 3.0, 5.0]}
+
+
+# ---- for people ----------------------------------------------------------------------------------
+
+
+def test_markdown(folder):
+    lines = markdown(tables(folder, "small", 2)).splitlines()
+    assert "| nl-1 | NL | 0.789 | 0.7000 ± 0.0707 |" in lines
+    assert "| f-logi-1 | F-Logi | 0.791 | 0.6900 |" in lines
+    assert "| student-1 | Student | - | - |" in lines
+    e1 = "| E1 | 0.7500 ± 0.0707 | - | 0.5500 ± 0.0707 | - | 0.8000 | 1, 4; top topics 20 | "
+    assert f"{e1}0.7864 (0.7957) |" in lines
+    assert "| E2 | - | - | - | - | 0.9000 | - | 0.7774 (0.7868) |" in lines
+    assert any(line.startswith("E1 lacks att2-1, att2-2, f-logi-1") for line in lines)
+    assert "1 of 2 classes gain. Those that gain most, and those that lose most:" in lines
+    assert lines[-2:] == [
+        "| Car | 0.5000 | 0.9000 | +0.4000 |",
+        "| Dog | 1.0000 | 0.9500 | -0.0500 |",
+    ]
+    columns = {line.count("|") for line in lines if line.startswith("| E")}
+    assert len(columns) == 1
+
+
+def test_markdown_of_a_beginning(tmp_path):
+    put_numbers(tmp_path, "s-logi", 0.5, (0.5, 0.5, 0.5))
+    told = markdown(tables(tmp_path, "tiny", 1))
+    assert "| s-logi | S-Logi | 0.789 | 0.5000 |" in told
+    assert "best single model, a class" not in told
+
+
+# ---- what V2 chooses -----------------------------------------------------------------------------
+
+
+def test_the_best_ensemble_by_its_fusion(folder):
+    fused = [Path("numbers", f"{name}-fused") for name in ("E1", "E2")]
+    assert best_ensemble(folder, fused) == "E2"
+    assert best_ensemble(folder, fused[:1]) == "E1"
+    put_numbers(folder, "E3-fused", 0.9, ())
+    assert best_ensemble(folder, [*fused, Path("numbers/E3-fused")]) == "E2", "the first of equals"
+    with pytest.raises(StageError, match="no ensemble is evaluated"):
+        best_ensemble(folder, [])
+
+
+def test_no_rated_positive_is_no_number(tmp_path):
+    put_numbers(tmp_path, "x", None, ())
+    assert mean_ap(tmp_path / "numbers" / "x") != mean_ap(tmp_path / "numbers" / "x")
+
+
+def test_submission_and_report_are_of_the_best(folder):
+    there = {Path("numbers", f"{n}-fused") for n in ENSEMBLES if n in ("E1", "E2")}
+    there |= {Path("scores/test/E1-fused"), Path("scores/test/E2-fused")}
+    submit, report = submit_best("test", Path("s.csv")), report_best(Path("/i"), Path("r.html"))
+    assert submit(folder, frozenset(there)) == (
+        ("submit", "scores/test/E2-fused", "-o", "s.csv"),
+    )  # fmt: skip
+    (words,) = report(folder, frozenset(there))
+    assert words[:5] == ("report", "scores/v2/E2-fused", "/i", "-o", "r.html")
+    with pytest.raises(StageError, match=r"scores/test/E2-fused: not there; E2 is the best on V2"):
+        submit(folder, frozenset(there - {Path("scores/test/E2-fused")}))
+
+
+def test_a_target_is_fused_as_v2_chose(folder):
+    late = fuse_as_on_v2(Path("s"), Path("v"), Path("scores/v2/E1-fused"), Path("o"))
+    assert late(folder, frozenset()) == (
+        ("fuse", "s", "v", "-o", "o", "--video-exponent", "1.0", "--segment-exponent", "4.0",
+         "--top-topics", "20"),
+    )  # fmt: skip
