@@ -146,7 +146,14 @@ def inline_svg(figure: Figure, key: str, alt: str) -> Markup:
     root = ElementTree.fromstring(written.getvalue())
     _tidy(root, key)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": alt}
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
+    return Markup(_renumbered(ElementTree.tostring(root, encoding="unicode"), key))
+
+
+def _renumbered(svg: str, key: str) -> str:
+    """Ids by the order in which they first stand: matplotlib makes some from memory addresses."""
+    name = re.compile(rf'(?<=["#])({re.escape(key)}-\w+)(?=[")])')
+    number: dict[str, int] = {}
+    return name.sub(lambda m: f"{key}-{number.setdefault(m[1], len(number))}", svg)
 
 
 @styled
