@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "score every segment of a corpus with a run or a bundle; gives Scores",
     "evaluate": "mAP@K of Scores or of a submission file; GAP, mAP, Hit@1 of videos",
     "fuse": "fuse segment scores with video scores; filter candidates, search exponents",
+    "refine": "refine segment scores by the scores around them in their video",
     "ensemble": "average several Scores with weights; search the weights on what was held out",
     "pseudo-label": "label segments that nobody rated, by a teacher or by clusters; gives Labels",
     "reproduce": "the whole published system: 20 models, five ensembles, tables, submission",

@@ -16,7 +16,7 @@ from whenabouts.cli import COMMANDS, main
 from whenabouts.commands.arguments import byte_size, chosen_splits, shard_files
 from whenabouts.core.errors import CorpusError, RunError, SettingsError, UsageError
 
-NEED_OUT = ("predict", "fuse", "export", "ensemble", "reproduce")
+NEED_OUT = ("predict", "fuse", "refine", "export", "ensemble", "reproduce")
 RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
 
 # `train --help` names the recipes, which need torch; so do those of the commands that compute.

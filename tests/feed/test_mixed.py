@@ -68,6 +68,13 @@ def test_an_epoch_has_every_segment_of_its_kind(sets: tuple[RatedSegments, Rated
     assert seen[: len(pseudo)] != seen[len(pseudo) :]
 
 
+def test_the_two_orders_are_not_one(sets: tuple[RatedSegments, RatedSegments]) -> None:
+    """The same segments as both kinds come at different times."""
+    _, segments = sets
+    batch = MixedSegments(segments, segments, 20, 0.5, seed=2).batch(0)
+    assert not torch.equal(batch.rated.features, batch.pseudo.features)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_have_shares_of_both(
     size: int, sets: tuple[RatedSegments, RatedSegments]

@@ -22,7 +22,7 @@ from whenabouts.core.labels import SegmentLabels, write_labels
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.mixed import MixedBatch, MixedSegments
 from whenabouts.feed.order import ShuffledOrder
-from whenabouts.feed.rated import RatedBatch
+from whenabouts.feed.rated import RatedBatch, RatedSegments
 from whenabouts.feed.videos import Videos
 from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.models.logistic import SLogi
@@ -253,11 +253,12 @@ def test_against_sets(corpus: Corpus) -> None:
     assert len(kept) < len(given)
 
 
-def test_nothing_but_rated_pairs(corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", range(3))
+def test_nothing_but_rated_pairs(which: int, corpus: Corpus, tmp_path: Path) -> None:
     write_labels(tmp_path / "l.parquet", corpus.rated(corpus.rows(["v1"])))
-    strategy = S1(pseudo=Pseudo(str(tmp_path / "l.parquet")))
+    strategy = strategies(Pseudo(str(tmp_path / "l.parquet")))[which]
     with pytest.raises(LabelsError, match="every pair of it is rated"):
-        train(corpus, tmp_path / "run", strategy, model=SLogi())
+        train(corpus, tmp_path / "run", strategy)
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -419,6 +420,27 @@ def test_they_change_what_is_learned(
         train(corpus, tmp_path / name, strategies(settings)[which])
         found.append(weights(corpus, tmp_path / name)["segment_head.linear.weight"])
     assert not torch.equal(*found)
+
+
+def test_they_have_what_the_rated_segments_leave_of_the_budget(
+    corpus: Corpus, pseudo: Pseudo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for either alone: the pseudo-labelled segments are read from the disk."""
+    made: list[RatedSegments] = []
+    make = Setup.segments
+
+    def noted(*args: Any, **settings: Any) -> RatedSegments:
+        made.append(make(*args, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(Setup, "segments", noted)
+    train(corpus, tmp_path / "all", S1(pseudo=pseudo), model=SLogi())
+    watched, rated, others = made
+    assert [each.is_resident for each in made] == [True, True, True]
+    made.clear()
+    room = max(rated.bytes, others.bytes, watched.bytes)
+    train(corpus, tmp_path / "few", S1(pseudo=pseudo), model=SLogi(), resident_bytes=room)
+    assert [each.is_resident for each in made] == [True, True, False]
 
 
 def test_resident_or_streamed_is_the_same(corpus: Corpus, pseudo: Pseudo, tmp_path: Path) -> None:

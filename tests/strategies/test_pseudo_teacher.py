@@ -355,7 +355,9 @@ def test_scores_that_do_not_fit(corpus: Corpus, tmp_path: Path) -> None:
         assert not (tmp_path / "l.parquet").exists()
 
     scores = teacher_scores(tmp_path / "scores", corpus, LABELLED, 3)
-    refused(scores, r"no unrated segment of a video with labels in test", ("test",))
+    none = r"no unrated segment of a video with labels in test"
+    refused(scores, none, ("test",))
+    refused(teacher_scores(tmp_path / "test", corpus, ("test",), 3), none, ("test",))
     videos = SegmentTable.of_videos(corpus.video_ids[:2])
     refused(replace(scores, segments=videos), "scores of whole videos")
     fewer = replace(scores, classes=ClassOrder.of((10**6, *corpus.classes.ids[1:])))

@@ -85,7 +85,7 @@ def refuse_out_of_range(scores: Scores, first_row: int, rows: NDArray[np.floatin
             f"the score of class {scores.classes.ids[column]} in row {first_row + row} is "
             f"{rows[row, column]}",
             where=scores.path,
-            rule="what is fused or averaged are probabilities, in [0, 1]",
+            rule="what is fused, averaged or refined are probabilities, in [0, 1]",
             remedy="take scores as a model gave them; those a candidate filter has put last are "
             "negative",
         )

@@ -27,14 +27,13 @@ from whenabouts.train.settings import Loop, Optimiser
 
 @dataclass(frozen=True)
 class _Pace:
-    """What goes with a scale: learning rate, its fall, frames drawn, the polish at the end, how
-    soon a plateau is declared, the moving average of the weights."""
+    """What goes with a scale: learning rate, its fall, frames drawn, the polish at the end, the
+    moving average of the weights."""
 
     optimiser: Optimiser
     num_frames: int
     evaluate_every: int
     polish: Polish
-    patience: int = 10
     average_half_life: int = 0
 
 
@@ -55,12 +54,11 @@ SINGLE_LAYER_RATE = 1e-2
 
 
 # A window shows its scene less noisily the more frames are drawn of it; each step scores other
-# windows, which the average of the weights evens out, so that a plateau shows soon.
+# windows, which the average of the weights evens out.
 MIL_PACE = replace(
     FEW_VIDEOS,
     optimiser=replace(FEW_VIDEOS.optimiser, learning_rate=3e-2),
     num_frames=128,
-    patience=5,
     average_half_life=30,
 )
 # Batch norm makes much of what hardly varies in the mean features, and a deep network learns it by
@@ -92,7 +90,7 @@ def _recipe(model: VideoSettings, scale: Scale) -> Recipe:
             batch_size=128,
             max_steps=500_000,
             evaluate_every=pace.evaluate_every,
-            patience=pace.patience,
+            patience=10,
             average_half_life=pace.average_half_life,
         ),
     )
