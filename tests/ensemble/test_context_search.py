@@ -171,7 +171,7 @@ def test_where_there_is_nothing_the_scores_stay(tmp_path: Path) -> None:
 
 
 def test_what_is_best_by_chance_is_not_used(tmp_path: Path) -> None:
-    """Of scores that say nothing some trial is always ahead; across halves seldom."""
+    """Of scores that say nothing some trial is always ahead; across halves in half the worlds."""
     used = 0
     for seed in range(6):
         truth, scores = planted_world(tmp_path, 0, 1, seed)
