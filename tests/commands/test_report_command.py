@@ -14,6 +14,7 @@ from attention_run import make_attention_run
 from commandline import run
 from whenabouts.commands import report
 from whenabouts.core.classes import ClassOrder, read_vocabulary
+from whenabouts.core.labels import new_labels, segment_labels
 from whenabouts.core.scores import ScoresWriter, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.corpus.corpus import Corpus
@@ -265,3 +266,31 @@ def test_refusals_of_whole_videos(
         assert outcome[:2] == (2, "")
         assert told in outcome.err
     assert not out.exists()
+
+
+def test_pseudo_labels(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
+    """Two of the file's three pairs are positive; rated positives beside them are V1's alone."""
+    class_id, other = corpus.classes.ids[:2]
+    labels, out = tmp_path / "labels.parquet", tmp_path / "report.html"
+    pairs = [(0, class_id, 1.0), (5, class_id, 0.75), (5, other, 0.0)]
+    starts, classes, values = (np.array(column) for column in zip(*pairs))
+    made = segment_labels(np.array([b"x"] * 3), starts, classes, values)
+    with new_labels(labels, {"method": "teacher", "settings": {"threshold": 0.25}}) as writer:
+        writer.write(made)
+    rated = corpus.rated(corpus.rows(["v1"]))
+    positives = int(((rated.class_id == class_id) & (rated.score >= 0.5)).sum())
+    read = report.read_pseudo_labels(labels, rated, {})
+    assert read.counts.rated_positives[0] == positives
+    words = "report", scored, corpus.path, "--num-timelines", 0
+    assert run(capsys, *words, "--labels", labels, "-o", out).code == 0
+    page = out.read_text()
+    assert "Pseudo-labels</h2>" in page
+    assert "2 positive (label from 0.5 up), 1 negative" in page
+    assert f'<td class="number">2</td><td class="number">{positives}</td>' in page
+    assert str(tmp_path) not in page
+    assert run(capsys, *words, "-o", out).code == 0
+    assert "Pseudo-labels" not in out.read_text()
+    labels.write_bytes(b"no Labels")
+    code, _, err = run(capsys, *words, "--labels", labels, "-o", out)
+    assert code == 1
+    assert str(labels) in err

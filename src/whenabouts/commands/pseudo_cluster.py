@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts.commands.arguments import chosen_splits, give, parse
-from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.strategies.cluster_features import Clustering
 from whenabouts.strategies.cluster_votes import Voting
@@ -60,7 +59,6 @@ class PseudoCluster:
 def main(arguments: Sequence[str]) -> None:
     args = parse(PseudoCluster, "pseudo-label cluster", arguments)
     began_s = monotonic()
-    keep_freed_memory()
     splits = tuple(chosen_splits(args.splits))
     settings = ClusterLabelling(args.clustering, args.voting, splits, args.chunk_size)
     corpus, run = open_corpus(args.index), open_run(args.run) if args.run else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,7 @@ from whenabouts.metrics.video import evaluate_videos, video_truth
 from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.report.inputs import LabelledVideos, ReportInputs, ReportSettings
 from whenabouts.report.page import write_report
+from whenabouts.report.pseudo_labels import PseudoLabels, read_pseudo_labels
 
 UNDEFINED = {"mean_ap": "no rated positives", "gap": "no label is scored"}
 
@@ -51,6 +52,8 @@ class Report:
     """Splits to evaluate on."""
     vocabulary: Path | None = None
     """vocabulary.csv: names of the classes that the Scores or the evaluation do not name."""
+    labels: Path | None = None
+    """Labels of `pseudo-label`, to show how many they are and what their clusters look like."""
     pr_classes: tuple[int, ...] = ()
     """Class ids of the precision-recall curves; default: best, quartiles, worst."""
     num_timelines: int = 12
@@ -86,7 +89,8 @@ def _write_of_segments(
     inputs = report_inputs(
         args.title, args.run, scores, truth, corpus, evaluated, args.splits, vocabulary
     )
-    write_report(args.out, inputs, settings)
+    labels = _pseudo_labels(args, corpus, vocabulary)
+    write_report(args.out, replace(inputs, labels=labels), settings)
     return "mean_ap", evaluated.segments.to_dict()["mean_ap"]
 
 
@@ -109,10 +113,20 @@ def _write_of_videos(
         title=args.title,
         run=args.run,
         videos=LabelledVideos(ids, video_truth(*ragged, classes), values, evaluation),
+        labels=_pseudo_labels(args, corpus, vocabulary),
         facts=_facts(scores, corpus, args.splits),
     )
     write_report(args.out, inputs, ReportSettings(num_timelines=args.num_timelines))
     return "gap", evaluation.to_dict()["gap"]
+
+
+def _pseudo_labels(args: Report, corpus: Corpus, vocabulary: dict[int, str]) -> PseudoLabels | None:
+    """The Labels of `--labels`, beside the ratings of V1: what training has without them."""
+    if args.labels is None:
+        return None
+    named = {i: name for i, name in zip(corpus.classes.ids, corpus.classes.names) if name}
+    rated = corpus.rated(corpus.rows(["v1"]))
+    return read_pseudo_labels(args.labels, rated, {**vocabulary, **named})
 
 
 def report_inputs(

@@ -13,6 +13,7 @@ from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.scores import Scores
 from whenabouts.metrics.segment_map import SegmentEvaluation
 from whenabouts.metrics.video import VideoEvaluation, VideoTruth
+from whenabouts.report.pseudo_labels import PseudoLabels
 
 NO_LABELS = segment_labels(
     np.array([], "S1"), np.array([], np.int64), np.array([], np.int64), np.array([], np.float32)
@@ -41,7 +42,8 @@ class ReportInputs:
     counted; video_metrics: the totals of `VideoEvaluation.to_dict()`; videos: instead of scores,
     truth and evaluation, where the scores are of whole videos;
     video_labels: class ids by video id, and vocabulary: topics by class id (for the labels outside
-    the evaluated classes); facts: what else the head of the page should state, by name.
+    the evaluated classes); labels: pseudo-labels to tell of; facts: what else the head of the page
+    should state, by name.
     """
 
     title: str
@@ -52,6 +54,7 @@ class ReportInputs:
     videos: LabelledVideos | None = None
     video_metrics: Mapping[str, float | int | None] | None = None
     video_labels: Mapping[bytes, Sequence[int]] | None = None
+    labels: PseudoLabels | None = None
     vocabulary: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -62,7 +65,8 @@ class ReportSettings:
     topics of the highest scores a video;
     num_extremes: classes in each of best and worst; pr_classes: class ids of the precision-recall
     curves (none: the best, quartile and worst classes of at least min_positives rated positives);
-    segment_s: length of a segment.
+    segment_s: length of a segment; few_rated: a class with pseudo-labels and fewer rated positives
+    is a class gained.
     """
 
     num_timelines: int = 12
@@ -71,3 +75,4 @@ class ReportSettings:
     pr_classes: tuple[int, ...] = ()
     min_positives: int = 5
     segment_s: int = 5
+    few_rated: int = 10

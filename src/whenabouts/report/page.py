@@ -17,6 +17,7 @@ from whenabouts.report.definitions import definitions_section
 from whenabouts.report.examples_section import examples_section
 from whenabouts.report.headline_section import headline_section
 from whenabouts.report.inputs import ReportInputs, ReportSettings
+from whenabouts.report.labels_section import PSEUDO_LABELS, labels_section
 from whenabouts.report.markup import Markup, join, tag
 from whenabouts.report.run_sections import settings_section, training_section
 from whenabouts.report.timelines_section import timelines_section
@@ -53,7 +54,7 @@ def write_report(
 
 
 def build_report(inputs: ReportInputs, settings: ReportSettings) -> str:
-    contents = CONTENTS if inputs.videos is None else VIDEO_CONTENTS
+    contents = contents_of(inputs)
     body = tag(
         "body",
         tag("header", tag("h1", inputs.title), _navigation(contents)),
@@ -62,6 +63,15 @@ def build_report(inputs: ReportInputs, settings: ReportSettings) -> str:
         tag("script", _asset("page.js")),
     )
     return "<!DOCTYPE html>\n" + tag("html", _head(inputs.title), "\n", body, lang="en") + "\n"
+
+
+def contents_of(inputs: ReportInputs) -> dict[str, str]:
+    """Titles by key of the page's sections; pseudo-labels have one where there are some."""
+    contents = dict(CONTENTS if inputs.videos is None else VIDEO_CONTENTS)
+    if inputs.labels is None:
+        return contents
+    behind = {key: contents.pop(key) for key in ("settings", "definitions")}
+    return {**contents, "labels": PSEUDO_LABELS, **behind}
 
 
 def _sections(inputs: ReportInputs, settings: ReportSettings) -> Iterator[Markup]:
@@ -74,6 +84,8 @@ def _sections(inputs: ReportInputs, settings: ReportSettings) -> Iterator[Markup
     yield calibration_section(inputs)
     shown = timelines_section if of_segments else examples_section
     yield shown(inputs, settings)
+    if inputs.labels is not None:
+        yield labels_section(inputs.labels, settings)
     yield settings_section(inputs)
     yield definitions_section(inputs)
 
