@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from real_corpora import audioset, montage, once, told
+from real_corpora import audioset, montage, told
 from real_runs import Bench, MakeCorpus, Recipe, run_path, spread, train
+from real_video import scores_of
 
 SEGMENTS = Recipe("nl", scale="small")
 VIDEOS = Recipe("mil", scale="small")
@@ -36,10 +37,9 @@ def _rows_on(bench: Bench, corpus: str, make: MakeCorpus) -> list[dict[str, Any]
 
 def _search(bench: Bench, index_path: Path, seed: int) -> dict[str, Any]:
     segments, videos = (
-        once(bench.work / "scores" / f"{run.name}-v2", "predict", str(run), str(index_path),
-             "--splits", "v2")
-        for run in (run_path(bench, index_path, recipe, seed) for recipe in (SEGMENTS, VIDEOS))
-    )  # fmt: skip
+        scores_of(bench, index_path, run_path(bench, index_path, recipe, seed), "v2")
+        for recipe in (SEGMENTS, VIDEOS)
+    )
     out = bench.work / "scores" / f"{index_path.stem}-fused-{seed}"
     words = ("fuse", str(segments), str(videos), "-o", str(out), "--search", str(index_path))
     search: dict[str, Any] = told(*words)["search"]

@@ -11,7 +11,7 @@ import pytest
 from whenabouts.recipes.published import ENSEMBLES, members, published_weights, video_members
 from whenabouts.reproduce import cost, plan
 from whenabouts.reproduce.cost import Size
-from whenabouts.reproduce.plan import Plan, every_member, graph_of_plan
+from whenabouts.reproduce.plan import Plan, graph_of_plan
 from whenabouts.reproduce.target import Target
 from whenabouts.workflow.stage import Graph, Stage
 
@@ -168,7 +168,8 @@ def test_repeats_are_whole_sets_and_score_v2_alone():
     assert "labels/cluster.r2.parquet" in words(found["train.cluster-nl-1.r2"])
     assert "scores/v2/E1.r2 scores/v2/video.r2" in words(found["v2.E1.r2-fused"])
     assert "test.nl-1.r2" not in found
-    assert len(every_member(replace(WHOLE, repeats=2))) == 40
+    twice = replace(WHOLE, repeats=2)
+    assert sum(len(twice.repeat(number).models) for number in (1, 2)) == 40
     assert Path("numbers/E5.r2-fused-2-1") in found["tables"].wanted
 
 

@@ -21,7 +21,7 @@ from small_corpus import make_small, take_out_ratings
 from toy_work import ALONE
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError, UsageError
-from whenabouts.core.labels import SegmentLabels, read_labels, read_labels_made_by
+from whenabouts.core.labels import SegmentLabels, clusters_path, read_labels, read_labels_made_by
 from whenabouts.corpus.corpus import Corpus, Ragged
 from whenabouts.corpus.splits import SPLITS
 from whenabouts.strategies.cluster_features import Clustering
@@ -30,7 +30,6 @@ from whenabouts.strategies.cluster_votes import Voting
 from whenabouts.strategies.pseudo import Pseudo, open_pseudo
 from whenabouts.strategies.pseudo_cluster import (
     ClusterLabelling,
-    clusters_path,
     in_large_parts,
     label_by_clusters,
 )

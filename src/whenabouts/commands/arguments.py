@@ -36,6 +36,18 @@ def parse(
     )
 
 
+def recipe_first(arguments: Sequence[str], usage: str) -> tuple[str, Sequence[str]]:
+    """The recipe's name, which comes first, and the other arguments, whose flags depend on it.
+
+    Where there is none, prints the usage and exits: with 0 if help is asked for, else with 2.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    is_asked = "-h" in arguments or "--help" in arguments
+    print(usage, file=sys.stdout if is_asked else sys.stderr)
+    raise SystemExit(0 if is_asked else 2)
+
+
 def shard_files(patterns: Iterable[str]) -> list[Path]:
     """The files that paths, folders and globs name, sorted, each once.
 

@@ -25,7 +25,8 @@ from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.ensemble.candidates import CandidateFilter
 from whenabouts.ensemble.fusion import Exponents, FusionSettings, fuse
-from whenabouts.ensemble.search import DEFAULT, FusionSearch, Trial, search_fusion
+from whenabouts.ensemble.grid import Trial
+from whenabouts.ensemble.search import DEFAULT, FusionSearch, search_fusion
 
 MOST_TRIALS = 10
 
@@ -145,7 +146,7 @@ def _table(search: FusionSearch) -> Iterator[str]:
     )
 
 
-def _row(trial: Trial) -> str:
+def _row(trial: Trial[FusionSettings]) -> str:
     exponents, chosen = trial.settings.exponents, trial.settings.candidates
     topics, videos, least = (
         "-" if value is None else f"{value:g}"

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts.commands.arguments import chosen_splits, give, parse
+from whenabouts.core.labels import clusters_path
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.strategies.cluster_features import Clustering
 from whenabouts.strategies.cluster_votes import Voting
 from whenabouts.strategies.pseudo_cluster import (
     ClusterLabelling,
-    clusters_path,
     label_by_clusters,
 )
 from whenabouts.train.distributed import join_team

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from whenabouts.commands.arguments import give, parse
+from whenabouts.commands.arguments import give, parse, recipe_first
 from whenabouts.commands.train import KEYS, Train, scale_named, train
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json, write_text
@@ -103,7 +102,7 @@ class Job:
 
 
 def main(arguments: Sequence[str]) -> None:
-    name, rest = _recipe_name(arguments)
+    name, rest = recipe_first(arguments, _usage())
     default = Search(recipe_named(name, scale_named(rest)), tyro.MISSING, tyro.MISSING)
     args = parse(Search, f"search {name}", rest, default)
     for flag in ("trials", "jobs"):
@@ -125,17 +124,12 @@ def main(arguments: Sequence[str]) -> None:
     give(found, table_lines(study.tried(), found), as_json=args.json)
 
 
-def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    is_asked = "-h" in arguments or "--help" in arguments
-    print(
+def _usage() -> str:
+    return (
         f"usage: whenabouts search RECIPE INDEX -o DIR ...\n\nrecipes: {', '.join(RECIPES)}\n\n"
         "Example: whenabouts search s-logi corpus.index -o searches/s-logi --trials 30\n\n"
-        "'whenabouts search RECIPE --help' lists the options and every setting.",
-        file=sys.stdout if is_asked else sys.stderr,
+        "'whenabouts search RECIPE --help' lists the options and every setting."
     )
-    raise SystemExit(0 if is_asked else 2)
 
 
 def _keep_plan(args: Search, name: str, space: Space) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from whenabouts.commands.arguments import give, parse
+from whenabouts.commands.arguments import give, parse, recipe_first
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json
 from whenabouts.corpus.corpus import open_corpus
@@ -60,7 +59,7 @@ class Train:
 
 
 def main(arguments: Sequence[str]) -> None:
-    name, rest = _recipe_name(arguments)
+    name, rest = recipe_first(arguments, _usage())
     default = Train(recipe_named(name, scale_named(rest)), tyro.MISSING, tyro.MISSING)
     args = parse(Train, f"train {name}", rest, default)
     keep_freed_memory()
@@ -74,20 +73,15 @@ def main(arguments: Sequence[str]) -> None:
             give(result, [line], as_json=args.json)
 
 
-def _recipe_name(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
+def _usage() -> str:
     listing = "\n".join(
         f"  {n:<15} {(f.__doc__ or '').splitlines()[0]}" for n, f in RECIPES.items()
     )
-    is_asked = "-h" in arguments or "--help" in arguments
-    print(
+    return (
         f"usage: whenabouts train RECIPE INDEX -o RUN ...\n\nrecipes:\n{listing}\n\n"
         "Example: whenabouts train s-logi corpus.index -o runs/s-logi\n\n"
-        "'whenabouts train RECIPE --help' lists every setting.",
-        file=sys.stdout if is_asked else sys.stderr,
+        "'whenabouts train RECIPE --help' lists every setting."
     )
-    raise SystemExit(0 if is_asked else 2)
 
 
 def scale_named(arguments: Sequence[str]) -> Scale | None:
@@ -108,7 +102,7 @@ def train(
 ) -> dict[str, object]:
     """Train as the arguments say; returns what `run.json` holds. on_line: see `MetricsLog`."""
     corpus = open_corpus(args.index)
-    refuse_untrainable(corpus, args.recipe.strategy)  # before there is a folder
+    opened = refuse_untrainable(corpus, args.recipe.strategy)  # before there is a folder
     if team.is_main:
         create_run(args.out, args.recipe, corpus, resume=args.resume)
     team.wait()
@@ -116,7 +110,8 @@ def train(
     is_final = args.final or Folder(args.out, "final").weights.exists()
     tensorboard = args.tensorboard and team.is_main
     with closing(MetricsLog(args.out, tensorboard=tensorboard, on_line=on_line)) as log:
-        setup = Setup(corpus, args.out, log, team, int(args.resident_gb * 1e9))
+        resident_bytes = int(args.resident_gb * 1e9)
+        setup = Setup(corpus, args.out, log, team, resident_bytes, opened=opened)
         found = train_strategy(
             lambda: build_for(recipe.model, corpus.dataset, corpus.classes, corpus.video_classes),
             recipe.strategy,

@@ -227,3 +227,8 @@ def _ids(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
     unique = np.array(coded.dictionary.to_pylist(), np.bytes_)
     found: NDArray[np.bytes_] = unique[coded.indices.to_numpy()]
     return found
+
+
+def clusters_path(labels: Path) -> Path:
+    """Where the clusters that made Labels are described (docs/artefacts.md)."""
+    return labels.with_suffix(".clusters.json")

@@ -31,7 +31,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.errors import ScoresError, SettingsError
+from whenabouts.core.errors import SettingsError
 from whenabouts.core.ranking import BUDGET_BYTES, let_go
 from whenabouts.core.scores import Scores, ScoresWriter, new_scores
 from whenabouts.core.segments import SegmentTable
@@ -39,6 +39,7 @@ from whenabouts.core.settings import to_dict
 from whenabouts.core.threads import map_in_order
 from whenabouts.ensemble.mean import STRIP_SCORES, entered, left
 from whenabouts.ensemble.members import Member, match_members
+from whenabouts.ensemble.video_scores import refuse_whole_videos
 
 SCATTERED_ROWS = 8  # read at once: with each of them the system may map 2 MB of the file
 WORKING_BYTES = 64  # of a score: its logits, their means, and what is on the way
@@ -130,13 +131,11 @@ def refine(
 
 def segments_alone(scores: Scores) -> Member:
     """Raises ScoresError unless each row is a segment of its own."""
-    if (scores.segments.starts_s < 0).any():
-        raise ScoresError(
-            "scores of whole videos",
-            where=scores.path,
-            rule="what is refined are segments, by the segments around them",
-            remedy="refine segment scores; 'whenabouts fuse' then fuses them with these",
-        )
+    refuse_whole_videos(
+        scores,
+        rule="what is refined are segments, by the segments around them",
+        remedy="refine segment scores; 'whenabouts fuse' then fuses them with these",
+    )
     return match_members([scores])[0]
 
 

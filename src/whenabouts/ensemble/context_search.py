@@ -30,7 +30,7 @@ from whenabouts.ensemble.context import (
     segments_alone,
     video_means,
 )
-from whenabouts.ensemble.halves import choose_across
+from whenabouts.ensemble.grid import Trial, try_each
 from whenabouts.ensemble.mean import entered_at
 from whenabouts.ensemble.members import Member
 from whenabouts.ensemble.rated_pairs import JudgedPairs, judged_pairs
@@ -42,22 +42,8 @@ SCORES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Trial:
-    settings: Context
-    mean_ap: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**to_dict(self.settings), "mean_ap": self.mean_ap}
-
-
-@dataclass(frozen=True)
 class CrossValidated:
-    """Means over the two halves of the videos, each scored with what is best on the other.
-
-    chosen: on the first half and on the second; mean_ap: of the chosen; as_it_is_mean_ap: of the
-    scores as they are on the same halves. They compare with each other, not with the mAP of a
-    trial: a half has fewer pairs a class than the whole.
-    """
+    """Across halves of the videos, as `grid.Across`; as_it_is_mean_ap: of the untouched scores."""
 
     chosen: tuple[Context, Context]
     mean_ap: float
@@ -72,13 +58,13 @@ class ContextSearch:
     """trials: best first, of equals the one tried first; as_it_is: smooth 0, centre 0;
     cross_validated: None if a half has no positive."""
 
-    trials: tuple[Trial, ...]
-    as_it_is: Trial
+    trials: tuple[Trial[Context], ...]
+    as_it_is: Trial[Context]
     cross_validated: CrossValidated | None
     num_pairs: int
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> Trial[Context]:
         return self.trials[0]
 
     @property
@@ -88,7 +74,7 @@ class ContextSearch:
         return cross is not None and cross.mean_ap > cross.as_it_is_mean_ap
 
     @property
-    def used(self) -> Trial:
+    def used(self) -> Trial[Context]:
         return self.best if self.pays else self.as_it_is
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,14 +121,14 @@ def search_context(
     pair is positive.
     """
     pairs = pairs_in_context(truth, scores)
-    tried = tuple(dict.fromkeys((AS_IT_IS, *grid)))
-    mean_aps = np.array([pairs.mean_aps(settings) for settings in tried])
-    trials = [Trial(s, m) for s, m in zip(tried, mean_aps[:, 0].tolist())]
-    best_first = np.argsort(-mean_aps[:, 0], kind="stable").tolist()
+    tried = try_each((AS_IT_IS, *grid), pairs.mean_aps)
+    across = tried.across
     return ContextSearch(
-        trials=tuple(trials[t] for t in best_first),
-        as_it_is=trials[0],
-        cross_validated=_cross_validated(tried, mean_aps[:, 1:]),
+        trials=tried.best_first,
+        as_it_is=tried.in_order[0],
+        cross_validated=None
+        if across is None
+        else CrossValidated(across.chosen, across.mean_ap, across.first_mean_ap),
         num_pairs=len(pairs.score),
     )
 
@@ -192,18 +178,3 @@ def _around(
     rows = videos.row[np.repeat(videos.first[video], num) + step]
     own = entered_at("geometric", member, rows, np.repeat(column, num))[:, None]
     return np.hstack([own, neighbour_means(own, first), video_means(own, first)]).T
-
-
-def _cross_validated(
-    tried: tuple[Context, ...], mean_aps: NDArray[np.float64]
-) -> CrossValidated | None:
-    """mean_aps: [N, 2], of each trial on the first half and the second; as it is comes first."""
-    across = choose_across(mean_aps)
-    if across is None:
-        return None
-    on_first, on_second = across.chosen
-    return CrossValidated(
-        chosen=(tried[on_first], tried[on_second]),
-        mean_ap=across.estimate,
-        as_it_is_mean_ap=float(mean_aps[0].mean()),
-    )

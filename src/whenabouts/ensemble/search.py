@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
 from whenabouts.ensemble.candidates import CandidateFilter
 from whenabouts.ensemble.fusion import PUBLISHED, Exponents, FusionSettings
-from whenabouts.ensemble.halves import choose_across
+from whenabouts.ensemble.grid import Trial, try_each
 from whenabouts.ensemble.rated_pairs import rated_pairs
 from whenabouts.ensemble.video_scores import match_videos
 
@@ -40,22 +37,8 @@ GRID = tuple(FusionSettings(*each) for each in product(EXPONENTS, FILTERS))
 
 
 @dataclass(frozen=True)
-class Trial:
-    settings: FusionSettings
-    mean_ap: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**to_dict(self.settings), "mean_ap": self.mean_ap}
-
-
-@dataclass(frozen=True)
 class CrossValidated:
-    """Means over the two halves of the videos, each scored with what is best on the other.
-
-    chosen: on the first half and on the second; mean_ap: of the chosen; default_mean_ap: of the
-    published default on the same halves. A half has fewer pairs a class than the whole, so these
-    compare with each other, not with the mAP of a trial.
-    """
+    """Across halves of the videos, as `grid.Across`; default_mean_ap: of the published default."""
 
     chosen: tuple[FusionSettings, FusionSettings]
     mean_ap: float
@@ -70,14 +53,14 @@ class FusionSearch:
     """trials: best first, of equals the one tried first; default: exponents (1, 1), no filter;
     segments_alone: exponents (0, 1), no filter; cross_validated: None if a half has no positive."""
 
-    trials: tuple[Trial, ...]
-    default: Trial
-    segments_alone: Trial
+    trials: tuple[Trial[FusionSettings], ...]
+    default: Trial[FusionSettings]
+    segments_alone: Trial[FusionSettings]
     cross_validated: CrossValidated | None
     num_pairs: int
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> Trial[FusionSettings]:
         return self.trials[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,29 +91,15 @@ def search_fusion(
     """
     matched = match_videos(segments, videos, keep_unscored=keep_unscored)
     pairs = rated_pairs(truth, segments, matched)
-    tried = tuple(dict.fromkeys((DEFAULT, SEGMENTS_ALONE, *grid)))
-    mean_aps = np.array([pairs.mean_aps(settings) for settings in tried])
-    trials = [Trial(s, m) for s, m in zip(tried, mean_aps[:, 0].tolist())]
-    best_first = np.argsort(-mean_aps[:, 0], kind="stable").tolist()
+    tried = try_each((DEFAULT, SEGMENTS_ALONE, *grid), pairs.mean_aps)
+    default, segments_alone, *_ = tried.in_order
+    across = tried.across
     return FusionSearch(
-        trials=tuple(trials[t] for t in best_first),
-        default=trials[0],
-        segments_alone=trials[1],
-        cross_validated=_cross_validated(tried, mean_aps[:, 1:]),
+        trials=tried.best_first,
+        default=default,
+        segments_alone=segments_alone,
+        cross_validated=None
+        if across is None
+        else CrossValidated(across.chosen, across.mean_ap, across.first_mean_ap),
         num_pairs=len(pairs.video),
-    )
-
-
-def _cross_validated(
-    tried: tuple[FusionSettings, ...], mean_aps: NDArray[np.float64]
-) -> CrossValidated | None:
-    """mean_aps: [N, 2], of each trial on the first half and on the second; the default is first."""
-    across = choose_across(mean_aps)
-    if across is None:
-        return None
-    on_first, on_second = across.chosen
-    return CrossValidated(
-        chosen=(tried[on_first], tried[on_second]),
-        mean_ap=across.estimate,
-        default_mean_ap=float(mean_aps[0].mean()),
     )

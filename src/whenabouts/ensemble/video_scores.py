@@ -53,7 +53,11 @@ def match_videos(segments: Scores, videos: Scores, *, keep_unscored: bool = Fals
     Raises ScoresError if either is of the wrong kind, if a video score is not in [0, 1], or if a
     video or a class has no video score, unless `keep_unscored`.
     """
-    _refuse_whole_videos(segments)
+    refuse_whole_videos(
+        segments,
+        rule="segment scores have rows that start at 0 s or later",
+        remedy="segment scores come first, then video scores",
+    )
     _refuse_segments(videos)
     for first, rows in row_chunks(videos.values, BUDGET_BYTES // 16):
         refuse_out_of_range(videos, first, rows)
@@ -91,14 +95,10 @@ def refuse_out_of_range(scores: Scores, first_row: int, rows: NDArray[np.floatin
         )
 
 
-def _refuse_whole_videos(segments: Scores) -> None:
+def refuse_whole_videos(segments: Scores, rule: str, remedy: str) -> None:
+    """Raise ScoresError unless each row is a segment."""
     if (segments.segments.starts_s < 0).any():
-        raise ScoresError(
-            "scores of whole videos",
-            where=segments.path,
-            rule="segment scores have rows that start at 0 s or later",
-            remedy="segment scores come first, then video scores",
-        )
+        raise ScoresError("scores of whole videos", where=segments.path, rule=rule, remedy=remedy)
 
 
 def _refuse_segments(videos: Scores) -> None:

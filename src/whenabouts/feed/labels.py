@@ -20,6 +20,16 @@ def video_labels(
     return labels
 
 
+def may_be_labelled(
+    corpus: Corpus, rows: NDArray[np.int64], *, within_labels: bool
+) -> NDArray[np.bool_]:
+    """What segments of the given videos may show, of the evaluated classes [B, C]: the labels of
+    their video or, if these are not to be trusted, anything."""
+    if not within_labels:
+        return np.ones((len(rows), len(corpus.classes)), bool)
+    return video_labels(corpus, rows, corpus.classes) > 0
+
+
 def outside_labels(
     corpus: Corpus, rows: NDArray[np.int64], classes: ClassOrder
 ) -> NDArray[np.bool_]:

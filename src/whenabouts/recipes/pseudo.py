@@ -23,7 +23,7 @@ def cluster(scale: Scale = "paper") -> Recipe:
 
     Costs minutes (small) to hours (paper) on two cores.
     """
-    return _with_pseudo(Pseudo(needed=True), scale)
+    return _with_pseudo(scale)
 
 
 def student(scale: Scale = "paper") -> Recipe:
@@ -33,10 +33,10 @@ def student(scale: Scale = "paper") -> Recipe:
 
     Costs minutes (small) to hours (paper) on two cores.
     """
-    return _with_pseudo(Pseudo(needed=True), scale)
+    return _with_pseudo(scale)
 
 
-def _with_pseudo(pseudo: Pseudo, scale: Scale) -> Recipe:
+def _with_pseudo(scale: Scale) -> Recipe:
     recipe = nl(scale)
     assert isinstance(recipe.strategy, S2)
-    return replace(recipe, strategy=replace(recipe.strategy, pseudo=pseudo))
+    return replace(recipe, strategy=replace(recipe.strategy, pseudo=Pseudo(needed=True)))

@@ -60,11 +60,6 @@ class ClusterFile:
         return [k for k in order[:num] if most[k]]
 
 
-def clusters_beside(labels: Path) -> Path:
-    """Where the clusters of these Labels are described."""
-    return labels.with_suffix(".clusters.json")
-
-
 def read_clusters(path: Path, labels_made_by: Mapping[str, Any]) -> ClusterFile:
     """Raises LabelsError, with file and field, if the file is not the description of the clusters
     that made the Labels."""

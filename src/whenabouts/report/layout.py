@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from importlib import resources
 
 from whenabouts.report.markup import Markup, join, tag
 
 NOTHING = Markup("")
 NONE = "\N{EN DASH}"  # in a cell without a value
+
+
+def document(title: str, *children: Markup, script: Markup = NOTHING) -> str:
+    """A whole page: its head, and a body with these children. Only `script`, the text of its one
+    script, may run, and nothing may be loaded from anywhere."""
+    policy = ["default-src 'none'", "style-src 'unsafe-inline'"]
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy.append(f"script-src 'sha256-{digest}'")
+        children = (*children, tag("script", script))
+    policy += ["base-uri 'none'", "form-action 'none'"]
+    top = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content="; ".join(policy)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", asset("page.css")),
+    )
+    whole = tag("html", tag("head", top), "\n", tag("body", *children), lang="en")
+    return f"<!DOCTYPE html>\n{whole}\n"
+
+
+def asset(name: str) -> Markup:
+    """A file of this room that goes into pages as it is."""
+    return Markup(resources.files("whenabouts.report").joinpath(name).read_text("utf-8"))
 
 
 def section(key: str, title: str, *children: str) -> Markup:

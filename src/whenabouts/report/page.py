@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 
 from whenabouts import __version__
@@ -18,7 +15,8 @@ from whenabouts.report.examples_section import examples_section
 from whenabouts.report.headline_section import headline_section
 from whenabouts.report.inputs import ReportInputs, ReportSettings
 from whenabouts.report.labels_section import PSEUDO_LABELS, labels_section
-from whenabouts.report.markup import Markup, join, tag
+from whenabouts.report.layout import asset, document
+from whenabouts.report.markup import Markup, tag
 from whenabouts.report.run_sections import settings_section, training_section
 from whenabouts.report.timelines_section import timelines_section
 
@@ -55,14 +53,13 @@ def write_report(
 
 def build_report(inputs: ReportInputs, settings: ReportSettings) -> str:
     contents = contents_of(inputs)
-    body = tag(
-        "body",
+    return document(
+        inputs.title,
         tag("header", tag("h1", inputs.title), _navigation(contents)),
         tag("main", *_sections(inputs, settings)),
         tag("footer", f"Made by whenabouts {__version__}."),
-        tag("script", _asset("page.js")),
+        script=asset("page.js"),
     )
-    return "<!DOCTYPE html>\n" + tag("html", _head(inputs.title), "\n", body, lang="en") + "\n"
 
 
 def contents_of(inputs: ReportInputs) -> dict[str, str]:
@@ -88,30 +85,6 @@ def _sections(inputs: ReportInputs, settings: ReportSettings) -> Iterator[Markup
         yield labels_section(inputs.labels, settings)
     yield settings_section(inputs)
     yield definitions_section(inputs)
-
-
-def _head(title: str) -> Markup:
-    script = hashlib.sha256(_asset("page.js").encode()).digest()
-    # Only this page's own script may run, and nothing may be loaded from anywhere.
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{base64.b64encode(script).decode()}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return tag(
-        "head",
-        join(
-            tag("meta", charset="utf-8"),
-            tag("meta", http_equiv="Content-Security-Policy", content=policy),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("title", title),
-            tag("style", _asset("page.css")),
-        ),
-    )
-
-
-def _asset(name: str) -> Markup:
-    return Markup(resources.files("whenabouts.report").joinpath(name).read_text("utf-8"))
 
 
 def _navigation(contents: Mapping[str, str]) -> Markup:

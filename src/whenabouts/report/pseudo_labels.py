@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.errors import LabelsError
-from whenabouts.core.labels import SegmentLabels, read_labels, read_labels_made_by
+from whenabouts.core.labels import SegmentLabels, clusters_path, read_labels, read_labels_made_by
 from whenabouts.metrics.segment_map import POSITIVE
-from whenabouts.report.cluster_file import ClusterFile, clusters_beside, read_clusters
+from whenabouts.report.cluster_file import ClusterFile, read_clusters
 
 Scalar = str | int | float | bool | None
 
@@ -61,7 +61,7 @@ def read_pseudo_labels(
     """
     path = Path(path)
     made_by = read_labels_made_by(path)
-    beside = clusters_beside(path)
+    beside = clusters_path(path)
     has_clusters = made_by.get("method") == "cluster" and beside.exists()
     clusters = read_clusters(beside, made_by) if has_clusters else None
     counts = count_labels(read_labels(path), rated)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whenabouts.recipes.published import ENSEMBLES, Member, Scale, members, video_members
+from whenabouts.recipes.published import ENSEMBLES, Scale, members, video_members
 from whenabouts.reproduce import cost
 from whenabouts.reproduce.late import FUSED, report_best, submit_best
 from whenabouts.reproduce.repeat import Repeat
@@ -109,8 +109,3 @@ def _results(plan: Plan) -> Iterator[Stage]:
         "report", report_best(plan.index, REPORT), (REPORT,),
         inputs=(plan.index,), wanted=(*chosen, *scored), seconds=spent.seconds,
     )  # fmt: skip
-
-
-def every_member(plan: Plan) -> tuple[Member, ...]:
-    """The models of all repeats."""
-    return tuple(m for k in range(1, plan.repeats + 1) for m in plan.repeat(k).models)

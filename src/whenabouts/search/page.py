@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from whenabouts.report.layout import figure, head, number, table
+from whenabouts.report.layout import document, figure, head, number, table
 from whenabouts.report.markup import Markup, tag
 from whenabouts.report.style import inline_svg
 from whenabouts.search.plot import draw_search
@@ -18,14 +17,13 @@ CAPTION = (
     "Full dots: finished trials. Empty ones: pruned, at the best they reached. What is below the "
     "axis stands at its foot."
 )
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def build_page(title: str, tried: Sequence[Tried], space: Space, found: dict[str, Any]) -> str:
     measure = found["measure"]
     drawn = inline_svg(draw_search(tried, space, measure), "search", f"V2 {measure} by trial")
-    body = tag(
-        "body",
+    return document(
+        title,
         tag("header", tag("h1", title)),
         tag(
             "main",
@@ -34,14 +32,6 @@ def build_page(title: str, tried: Sequence[Tried], space: Space, found: dict[str
             tag("div", _table(tried, measure), class_="wide"),
         ),
     )
-    style = Markup(resources.files("whenabouts.report").joinpath("page.css").read_text("utf-8"))
-    metas = (
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-    )
-    top = tag("head", *metas, tag("title", title), tag("style", style))
-    return "<!DOCTYPE html>\n" + tag("html", top, "\n", body, lang="en") + "\n"
 
 
 def _table(tried: Sequence[Tried], measure: str) -> Markup:

@@ -35,6 +35,7 @@ from whenabouts.feed.gather import Gatherer
 from whenabouts.models.attention import AttentionSegment
 from whenabouts.models.hierarchical import Hierarchical
 from whenabouts.models.rows import RealRows
+from whenabouts.strategies.teacher import has_seen_v2
 from whenabouts.train.distributed import Team
 from whenabouts.train.run import Run
 from whenabouts.train.settings import refuse_below
@@ -109,7 +110,7 @@ def deep_features(run: Run | None, corpus: Corpus, device: torch.device) -> Deep
     run.check_fits(corpus)
     model, kept = run.load_model()
     trained_on = tuple(str(split) for split in kept.get("trained_on", ()))
-    if "v2" in trained_on:
+    if has_seen_v2(kept):
         raise RunError(
             "it was trained on V2",
             where=run.path,

@@ -25,13 +25,19 @@ import torch
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import write_json
-from whenabouts.core.errors import CorpusError, UsageError
-from whenabouts.core.labels import LabelsWriter, SegmentLabels, new_labels, read_labels
+from whenabouts.core.errors import CorpusError
+from whenabouts.core.labels import (
+    LabelsWriter,
+    SegmentLabels,
+    clusters_path,
+    new_labels,
+    read_labels,
+)
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import SPLITS, Split
-from whenabouts.feed.labels import video_labels
+from whenabouts.feed.labels import may_be_labelled
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.feed.segments import SegmentChunks
 from whenabouts.metrics.segment_map import POSITIVE
@@ -52,6 +58,7 @@ from whenabouts.strategies.cluster_votes import (
     lists_of,
     reader_of,
 )
+from whenabouts.strategies.teacher import refuse_to_label_v2
 from whenabouts.train.distributed import Team
 from whenabouts.train.run import Run
 from whenabouts.train.settings import refuse_below
@@ -70,13 +77,7 @@ class ClusterLabelling:
 
     def __post_init__(self) -> None:
         refuse_below("chunk_size", self.chunk_size, 1)
-        if "v2" in self.splits:
-            raise UsageError(
-                "V2 is among the splits to label",
-                where="--splits",
-                rule="what is watched on V2 has not seen V2",
-                remedy="label train and v1",
-            )
+        refuse_to_label_v2(self.splits)
 
 
 def label_by_clusters(
@@ -118,11 +119,6 @@ def label_by_clusters(
             write_json(clusters_path(out), told)
     team.wait()
     return {name: told[name] for name in ("totals", "judged") if name in told}
-
-
-def clusters_path(labels: Path) -> Path:
-    """Where the clusters of Labels are described: see `cluster_tally.py`."""
-    return labels.with_suffix(".clusters.json")
 
 
 def _rows(corpus: Corpus, splits: Sequence[Split]) -> NDArray[np.int64]:
@@ -219,7 +215,10 @@ def labels_of_videos(
             cluster = clusters.of(chunk.features, chunk.mask).cpu().numpy()
             part = slice(chunk.first, chunk.first + len(cluster))
             videos, video = np.unique(table.video[part], return_inverse=True)
-            opinions = read(cluster, video, labels_of(corpus, rows[videos], settings.voting))
+            may_be = may_be_labelled(
+                corpus, rows[videos], within_labels=settings.voting.within_labels
+            )
+            opinions = read(cluster, video, may_be)
             given = opinions.take(opinions.is_label & ~is_rated[part][opinions.segment])
             tally.add(cluster, given, table, chunk.first)
             segment = chunk.first + given.segment
@@ -241,13 +240,6 @@ def _is_rated(corpus: Corpus, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return is_rated
 
 
-def labels_of(corpus: Corpus, rows: NDArray[np.int64], voting: Voting) -> NDArray[np.bool_]:
-    """What each of the videos may be labelled as [V, C]."""
-    if not voting.within_labels:
-        return np.ones((len(rows), len(corpus.classes)), bool)
-    return video_labels(corpus, rows, corpus.classes) > 0
-
-
 def judge(
     corpus: Corpus,
     clusters: Clusters,
@@ -261,7 +253,7 @@ def judge(
     videos, of_pair = np.unique(corpus.rows_of(segments.labels.video), return_inverse=True)
     video = np.zeros(len(cluster), np.int64)
     video[pair_segment] = of_pair
-    may_be = labels_of(corpus, videos, settings.voting)
+    may_be = may_be_labelled(corpus, videos, within_labels=settings.voting.within_labels)
     opinions = read(cluster, video, may_be)
     truth = segments.labels.score
     return judgement(

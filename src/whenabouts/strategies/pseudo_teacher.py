@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.classes import ClassOrder
-from whenabouts.core.errors import ScoresError, SettingsError, UsageError
+from whenabouts.core.errors import ScoresError, SettingsError
 from whenabouts.core.labels import LabelsWriter, SegmentLabels, new_labels
 from whenabouts.core.ranking import (
     best_keys,
@@ -49,10 +49,10 @@ from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
-from whenabouts.ensemble.video_scores import refuse_out_of_range
-from whenabouts.feed.labels import outside_labels, video_labels
+from whenabouts.ensemble.video_scores import refuse_out_of_range, refuse_whole_videos
+from whenabouts.feed.labels import may_be_labelled, outside_labels
 from whenabouts.strategies.class_bounds import NO_BOUND, ClassBounds
-from whenabouts.strategies.teacher import refuse_missing, refuse_seen_v2
+from whenabouts.strategies.teacher import refuse_missing, refuse_seen_v2, refuse_to_label_v2
 
 CHUNK_BYTES = 4 << 20
 OnRows = Callable[[float], object]
@@ -246,26 +246,18 @@ class _Unrated:
 
     def _are_labels(self, video: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which classes count as labels of these videos [n, C]."""
-        if not self._within_labels:
-            return np.ones((len(video), len(self.classes)), bool)
         videos, of_row = np.unique(video, return_inverse=True)
-        return (video_labels(self.corpus, videos, self.classes) > 0)[of_row]
+        return may_be_labelled(self.corpus, videos, within_labels=self._within_labels)[of_row]
 
 
 def _refuse_unusable(scores: Scores, splits: Sequence[Split]) -> None:
-    if "v2" in splits:
-        raise UsageError(
-            "V2 is among the splits to label",
-            where="--splits",
-            rule="what is watched on V2 has not seen V2",
-            remedy="label train and v1",
-        )
+    refuse_to_label_v2(splits)
     refuse_seen_v2(scores)
-    if scores.segments.has_whole_videos:
-        raise ScoresError(
-            "scores of whole videos", where=scores.path, rule="pseudo-labels are of segments",
-            remedy="predict with a run of a segment model",
-        )  # fmt: skip
+    refuse_whole_videos(
+        scores,
+        rule="pseudo-labels are of segments",
+        remedy="predict with a run of a segment model",
+    )
     refuse_repeated_segments(scores.segments)
 
 

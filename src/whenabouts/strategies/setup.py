@@ -45,7 +45,8 @@ class Ended:
 class Setup:
     """What a training works with and on: the corpus, this process, where files go.
 
-    ended: how each phase ended, by name, as they come.
+    ended: how each phase ended, by name, as they come. opened: the strategy's pseudo-labels, where
+    `refuse_untrainable` has opened them: a file of millions of pairs is read once.
     """
 
     corpus: Corpus
@@ -54,6 +55,7 @@ class Setup:
     team: Team
     resident_bytes: int = RESIDENT_BYTES
     ended: dict[str, Ended] = field(default_factory=dict)
+    opened: PseudoLabels | None = None
 
     def rated(
         self, splits: Sequence[Split], model: nn.Module, *, with_outside: bool = False
@@ -83,7 +85,7 @@ class Setup:
 
     def pseudo(self, settings: Pseudo) -> PseudoLabels | None:
         """The pseudo-labels to learn from, if any. Raises RunError if the run began with others."""
-        pseudo = open_pseudo(settings, self.corpus)
+        pseudo = self.opened or open_pseudo(settings, self.corpus)
         if pseudo is not None:
             keep_for_resume(pseudo, self.run, is_main=self.team.is_main)
         return pseudo

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.strategies.pseudo import open_pseudo
+from whenabouts.strategies.pseudo import PseudoLabels, open_pseudo
 from whenabouts.strategies.s1 import S1, train_s1
 from whenabouts.strategies.s2 import S2, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
@@ -19,18 +19,19 @@ from whenabouts.train.settings import Loop, Optimiser
 Strategy = S1 | S2 | S3 | VideoLabels
 
 
-def refuse_untrainable(corpus: Corpus, strategy: Strategy) -> None:
+def refuse_untrainable(corpus: Corpus, strategy: Strategy) -> PseudoLabels | None:
     """Raise CorpusError unless the corpus has what the strategy learns from and is watched on.
 
-    Raises as `open_pseudo` where its pseudo-labels cannot be learned from.
+    Raises as `open_pseudo` where its pseudo-labels cannot be learned from; returns them, as they
+    are opened here already: `Setup.opened`.
     """
     if isinstance(strategy, VideoLabels):
         for splits in (("train", "v1"), ("v2",)):
             labelled_rows(corpus, splits)
-        return
+        return None
     corpus.grid  # noqa: B018 - it raises where a corpus has no segments
     refuse_unrated(corpus)
-    open_pseudo(strategy.pseudo, corpus)
+    return open_pseudo(strategy.pseudo, corpus)
 
 
 def train_strategy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.errors import ScoresError
+from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.corpus.corpus import Corpus
@@ -51,6 +51,17 @@ def open_teacher(path: str | Path, corpus: Corpus, rows: NDArray[np.int64]) -> T
     column = opened.classes.columns(class_ids)
     refuse_missing(opened, "class", column, class_ids, REMEDY)
     return Teacher(opened, row, column)
+
+
+def refuse_to_label_v2(splits: Sequence[str]) -> None:
+    """Raise UsageError if V2 is among the splits that are to get pseudo-labels."""
+    if "v2" in splits:
+        raise UsageError(
+            "V2 is among the splits to label",
+            where="--splits",
+            rule="what is watched on V2 has not seen V2",
+            remedy="label train and v1",
+        )
 
 
 def has_seen_v2(made_by: Mapping[str, Any]) -> bool:
