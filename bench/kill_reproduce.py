@@ -2,8 +2,9 @@
 
     python bench/kill_reproduce.py INDEX WORK --kills 20 --scale tiny
 
-Both runs are whole: 20 models to the report. What tells the time (logs, run.json, metrics.jsonl,
-checkpoints) is left out of the comparison. Exits with 1 if a file differs.
+Both runs are whole: from the models of the preset (--preset) to the report. What tells the time
+(logs, run.json, metrics.jsonl, checkpoints) is left out of the comparison. Exits with 1 if a file
+differs.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--most-s", type=float, default=30.0)
     parser.add_argument("--scale", default="tiny")
+    parser.add_argument("--preset", nargs="+", default=["published"])
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -57,7 +59,7 @@ def arguments() -> argparse.Namespace:
 def started(args: argparse.Namespace, out: Path) -> subprocess.Popen[bytes]:
     words = ("reproduce", "--data", str(args.index), "-o", str(out), "--scale", args.scale)
     return subprocess.Popen(
-        [sys.executable, "-m", "whenabouts", *words, "--jobs", "2"],
+        [sys.executable, "-m", "whenabouts", *words, "--preset", *args.preset, "--jobs", "2"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

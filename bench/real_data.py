@@ -44,6 +44,8 @@ SEGMENT_RECIPES = (
     Recipe("s-logi"),
     Recipe("f-logi"),
     *(Recipe(name, scale="small") for name in ("att2", "loss2", "nl", "se", "fcfc")),
+    Recipe("nl", "small", "by-kernel", ("--strategy.fine-tuning", "kernel")),
+    Recipe("lse", scale="small"),
 )
 MEAN_RECIPES = tuple(Recipe(f"video-{name}", scale="small") for name in ("logistic", "moe", "mlp"))
 FRAME_RECIPES = (MEAN_RECIPES[0], Recipe("mil", scale="small"))

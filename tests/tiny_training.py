@@ -39,7 +39,12 @@ from whenabouts.train.settings import Loop, Optimiser
 RATE = Optimiser(name="adamw", learning_rate=1e-3, clip_norm=1.0)
 PRETRAIN = Pretrain(optimiser=RATE, batch_size=7, max_steps=4, evaluate_every=2, patience=9)
 LOOP = Loop(batch_size=9, max_steps=4, evaluate_every=2, patience=9, checkpoint_every_s=3)
-STRATEGIES: dict[str, S1 | S2 | S3] = {"s2": S2(pretrain=PRETRAIN), "s3": S3()}
+STRATEGIES: dict[str, S1 | S2 | S3] = {
+    "s2": S2(pretrain=PRETRAIN),
+    "s3": S3(),
+    "kernel": S2(pretrain=PRETRAIN, fine_tuning="kernel"),
+}
+# Of the strategies whose phases all go step by step.
 PHASES = {"s2": ("pretrain", "v1", "pretrain-final", "final"), "s3": ("v1", "final")}
 
 Hook = Callable[[str, int], object]

@@ -139,5 +139,5 @@ def log_lines(run: Path, *, without_times: bool = False) -> list[dict[str, Any]]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     if without_times:
         for line in lines:
-            line.pop("time_s"), line.pop("segments_per_s", None)
+            line.pop("time_s", None), line.pop("segments_per_s", None)
     return lines

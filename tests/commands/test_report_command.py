@@ -45,6 +45,7 @@ def test_the_page(
     assert "a title of ours" in page
     assert all(name in page for name in corpus.classes.names)
     assert "f-logi" in page
+    assert "whole system" not in page
     assert page.lower().startswith("<!doctype html>")
     for private in (str(tmp_path), str(scored), str(trained)):
         assert private not in page
@@ -294,3 +295,45 @@ def test_pseudo_labels(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Cap
     code, _, err = run(capsys, *words, "--labels", labels, "-o", out)
     assert code == 1
     assert str(labels) in err
+
+
+# ---- the whole system ----------------------------------------------------------------------------
+
+NO_VALUE = {"mean": None, "sd": None, "values": []}
+MODEL = {"group": "se", "recipe": "se", "paper": 0.788, "mean": 0.5, "sd": None, "values": [0.5]}
+TABLES = {
+    "format": 2, "scale": "tiny", "repeats": 1, "measure": "mAP on V2",
+    "models": [{"name": "our se", **MODEL}], "ensembles": [], "best": None,
+    "best_single": "our se", "chosen": None,
+    "classes": {"ids": [], "names": [], "positives": [], "ap": {}},
+}  # fmt: skip
+
+
+def test_tables(
+    scored: Path, of_videos: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    """A page of segments and one of videos show them."""
+    tables, out = tmp_path / "tables.json", tmp_path / "report.html"
+    tables.write_text(json.dumps(TABLES))
+    for scores in (scored, of_videos):
+        words = "report", scores, corpus.path, "--num-timelines", 0, "-o", out
+        assert run(capsys, *words, "--tables", tables).code == 0
+        page = out.read_text()
+        assert "The whole system</h2>" in page
+        assert '<th scope="row">our se</th><td>SE</td><td class="number">0.788</td>' in page
+        assert str(tmp_path) not in page
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", json.dumps({**TABLES, "models": [NO_VALUE]})])
+def test_broken_tables_leave_the_page_as_it_was(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture, text: str
+) -> None:
+    tables, out = tmp_path / "tables.json", tmp_path / "report.html"
+    tables.write_text(text)
+    out.write_text("an older page")
+    code, told, err = run(capsys, "report", scored, corpus.path, "--tables", tables, "-o", out)
+    assert (code, told) == (1, "")
+    assert str(tables) in err
+    assert "make it again with 'whenabouts reproduce -o FOLDER --tables'" in err
+    assert out.read_text() == "an older page"
+    assert not (set(tmp_path.iterdir()) - {tables, out, tmp_path / "videos"})

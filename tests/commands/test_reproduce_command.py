@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 
 from commandline import ALONE, run
+from commandline import start as call_alone
 from whenabouts.commands import reproduce as command
 from whenabouts.commands.arguments import parse
 from whenabouts.commands.reproduce import Reproduce
+from whenabouts.commands.submit import submit
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.recipes import best
 from whenabouts.reproduce.request import Request, write_request
 
 # One logistic model, the video classifier, and what is made of them.
@@ -183,6 +186,77 @@ def test_tables_alone(copied, capsys):
     assert (copied / "tables.json").is_file()
 
 
+# ---- our preset ----------------------------------------------------------------------------------
+
+# What is made of Scores; no model is trained.
+OURS = ("v2.best-mean", "v2.best-refined", "test.best-mean", "test.best-refined", "tables",
+        "submit.test", "report")  # fmt: skip
+AVERAGED = tuple(member.name for member in best.members("tiny"))[:2]
+
+
+@pytest.fixture(scope="module")
+def averaged(corpus: Corpus, done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our preset from the Scores of two models on; those of the test split are the same ones."""
+    out = tmp_path_factory.mktemp("ours") / "out"
+    for known, name in enumerate(AVERAGED):
+        shutil.copytree(done / "numbers" / "s-logi", out / "numbers" / name)
+        for target in ("v2", "test"):
+            scores = out / "scores" / target / name
+            shutil.copytree(done / "scores" / "v2" / "s-logi", scores)
+            _forget(scores / "scores.npy", columns=slice(1 - known, None, 2))
+    request = Request(str(corpus.path.absolute()), "tiny", presets=("best",))
+    write_request(out, request)
+    call = call_alone(ALONE, "reproduce", "-o", out, "--only", *OURS)
+    assert call.code == 0, (out / "logs").exists() and _logs(out)
+    return out
+
+
+def _forget(path: Path, columns: slice) -> None:
+    """Scores of a model that knows nothing of these classes."""
+    values = np.load(path)
+    values[:, columns] = np.random.default_rng(0).uniform(0.4, 0.6, values[:, columns].shape)
+    np.save(path, values)
+
+
+def test_our_preset_from_scores_to_submissions(averaged):
+    chosen = open_scores(averaged / "scores" / "v2" / "best-mean").made_by
+    assert chosen["ensemble"] == {"kind": "geometric"}
+    assert [m["scores"] for m in chosen["members"]] == [f"scores/v2/{name}" for name in AVERAGED]
+    found = json.loads((averaged / "tables.json").read_text())
+    mean, refined = found["best"]["steps"]
+    missing = sorted(m.name for m in best.members("tiny") if m.name not in AVERAGED)
+    assert found["best"]["missing"] == missing
+    assert mean["settings"]["weights"] == pytest.approx(
+        {Path(m["scores"]).name: m["weight"] for m in chosen["members"]}
+    )
+    assert min(mean["settings"]["weights"].values()) > 0, "each knows what the other does not"
+    assert (found["chosen"], found["best_single"]) == ("best-refined", AVERAGED[0])
+    assert refined["mean"] >= mean["mean"]
+    assert "## Our preset" in (averaged / "tables.md").read_text()
+    assert f"note: best-mean lacks {', '.join(missing)}" in _logs(averaged)
+    assert "our preset, refined" in (averaged / "report.html").read_text()
+
+
+def test_a_target_is_averaged_and_refined_as_v2(averaged):
+    """The test split has V2's Scores here, and so gets V2's result."""
+    for name in ("best-mean", "best-refined"):
+        v2, test = (open_scores(averaged / "scores" / t / name) for t in ("v2", "test"))
+        np.testing.assert_allclose(test.values, v2.values, rtol=1e-6)
+    submit(test, averaged / "by-hand.csv")
+    assert (averaged / "submissions" / "test.csv").read_bytes() == (
+        averaged / "by-hand.csv"
+    ).read_bytes(), "it is of the last step"
+
+
+def test_tables_are_of_the_presets_that_were_asked_for(averaged, tmp_path, capsys):
+    out = Path(shutil.copytree(averaged, tmp_path / "copied"))
+    shutil.copytree(out / "numbers" / AVERAGED[0], out / "numbers" / "E1-fused")
+    asked = ((), ("--preset", "published"))
+    told = [json.loads(run(capsys, "reproduce", "-o", out, "--tables", "--json", *words).out)
+            for words in asked]  # fmt: skip
+    assert [found["chosen"] for found in told] == ["best-refined", "E1-fused"]
+
+
 # ---- wrong use -----------------------------------------------------------------------------------
 
 
@@ -195,6 +269,9 @@ def test_tables_alone(copied, capsys):
         (("--data", "INDEX", "--only", "train.nl"), "no stage 'train.nl'; did you mean 'train.nl-"),
         (("--data", "INDEX", "--from", "E9"), "no stage 'E9'"),
         (("--data", "INDEX", "--seeds", "0"), "--seeds is 0; it is 1 or more"),
+        (("--data", "INDEX", "--preset", "best", "--only", "v2.E1"), "no stage 'v2.E1'"),
+        (("--data", "INDEX", "--only", "v2.best-mean"), "no stage 'v2.best-mean'"),
+        (("--data", "INDEX", "--preset", "worst"), "worst"),
     ],
 )
 def test_wrong_use(words, message, corpus: Corpus, tmp_path, capsys):
@@ -251,14 +328,22 @@ def test_each_job_has_a_gpu_where_there_are_any(machine):
 
 def test_what_an_earlier_call_was_told_holds(corpus: Corpus, tmp_path):
     words = ("-o", str(tmp_path), "--seeds", "2", "--final", "--predict", "a.index", "b.index")
-    first = _asked(*words, "--data", str(corpus.path), "--scale", "paper", "--device", "cpu")
+    more = ("--scale", "paper", "--device", "cpu", "--precision", "bfloat16", "--preset", "best")
+    first = _asked(*words, "--data", str(corpus.path), *more)
     here = Path.cwd()
     further = (f"{here}/a.index", f"{here}/b.index")
-    assert first == Request(str(corpus.path), "paper", further, 2, final=True, device="cpu")
+    assert first == Request(
+        str(corpus.path), "paper", further, 2, final=True, device="cpu", precision="bfloat16",
+        presets=("best",),
+    )  # fmt: skip
     write_request(tmp_path, first)
     assert _asked("-o", str(tmp_path)) == first
     assert _asked("-o", str(tmp_path), "--seeds", "3") == replace(first, seeds=3)
+    both = _asked("-o", str(tmp_path), "--preset", "published", "best")
+    assert both == replace(first, presets=("published", "best"))
+    assert _asked("-o", str(tmp_path), "--precision", "auto") == replace(first, precision="auto")
     assert _asked("-o", str(tmp_path / "new"), "--data", "x") == Request(f"{here}/x")
+    assert Request("x").presets == ("published",)
 
 
 def _asked(*words: str) -> Request:

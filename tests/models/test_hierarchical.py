@@ -15,6 +15,7 @@ from whenabouts.models.fcfc import FrameMixSettings
 from whenabouts.models.heads import HeadSettings
 from whenabouts.models.hierarchical import (
     FCFC,
+    LSE,
     NL,
     SE,
     Att2,
@@ -35,7 +36,7 @@ MASK[1, 0, 4:] = False  # a video of one partial segment
 SEGMENT_MASK = MASK.any(dim=2)
 PAIR_SEGMENT, PAIR_CLASS = torch.tensor([0, 0, 4, 11]), torch.tensor([5, 0, 3, 3])
 
-KINDS: list[type[Any]] = [Att2, Loss2, NL, SE, FCFC]
+KINDS: list[type[Any]] = [Att2, Loss2, NL, SE, FCFC, LSE]
 HEADS = [HeadSettings(), HeadSettings("moe")]
 Encoded = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -61,10 +62,10 @@ def features_of(seed: int = 0) -> Tensor:
 
 
 def encode(model: Hierarchical, features: Tensor, mask: Tensor) -> Encoded:
-    """Segment features, frame attention, video features, segment attention."""
+    """Segment features, frame attention, video logits, segment attention."""
     segment, frame_attention = model.encode_segments(features.flatten(0, 1), mask.flatten(0, 1))
     segment = segment.unflatten(0, mask.shape[:2])
-    video, segment_attention = model.encode_video(segment, mask.any(dim=2))
+    video, segment_attention = model.video_logits(segment, mask.any(dim=2))
     return segment, frame_attention.unflatten(0, mask.shape[:2]), video, segment_attention
 
 
@@ -80,9 +81,8 @@ def test_shapes_and_pairs(kind: type[Any], head: HeadSettings) -> None:
     segment, frame_attention, video, segment_attention = encode(model, features_of(), MASK)
     assert segment.shape == (VIDEOS, SEGMENTS, 64)
     assert frame_attention.shape == MASK.shape
-    assert video.shape == (VIDEOS, 64)
+    assert video.shape == (VIDEOS, VIDEO_CLASSES)
     assert segment_attention.shape == SEGMENT_MASK.shape
-    assert model.video_logits(video).shape == (VIDEOS, VIDEO_CLASSES)
     logits = model(features, mask)
     assert logits.shape == (VIDEOS * SEGMENTS, CLASSES)
     torch.testing.assert_close(logits, model.segment_head(segment.flatten(0, 1)))
@@ -118,10 +118,10 @@ def test_padded_segments_hold_anything(kind: type[Any]) -> None:
     """Also where the features of padded segments are not those of empty ones."""
     model = model_of(small(kind)).eval()
     segments = torch.randn(VIDEOS, SEGMENTS, 64)
-    video, attention = model.encode_video(segments, SEGMENT_MASK)
+    video, attention = model.video_logits(segments, SEGMENT_MASK)
     other = torch.where(SEGMENT_MASK.unsqueeze(-1), segments, -9.0)
-    torch.testing.assert_close(model.encode_video(other, SEGMENT_MASK)[0], video)
-    torch.testing.assert_close(model.encode_video(other, SEGMENT_MASK)[1], attention)
+    torch.testing.assert_close(model.video_logits(other, SEGMENT_MASK)[0], video)
+    torch.testing.assert_close(model.video_logits(other, SEGMENT_MASK)[1], attention)
 
 
 @every_kind
@@ -144,7 +144,7 @@ def test_order_of_segments_is_irrelevant_to_the_video(kind: type[Any]) -> None:
     torch.testing.assert_close(got[3], expected[3][:, order])
 
 
-@pytest.mark.parametrize("kind", [Att2, NL, SE])
+@pytest.mark.parametrize("kind", [Att2, NL, SE, LSE])
 def test_order_of_frames_is_irrelevant_to_attention(kind: type[Any]) -> None:
     model, features = model_of(small(kind)).eval(), features_of()
     got = encode(model, features.flip(2), MASK.flip(2))
@@ -157,13 +157,14 @@ def test_order_of_frames_is_irrelevant_to_attention(kind: type[Any]) -> None:
 def test_all_padding_is_zero_and_finite(
     kind: type[Any], head: HeadSettings, training: bool
 ) -> None:
+    """Zero are features and attention: a video is what the head says of the feature 0."""
     model = model_of(small(kind, head=head)).train(training)
-    segment, frame_attention, video, segment_attention = encode(
+    segment, frame_attention, logits, segment_attention = encode(
         model, features_of(), torch.zeros_like(MASK)
     )
-    assert not any(part.any() for part in (segment, frame_attention, video, segment_attention))
+    assert not any(part.any() for part in (segment, frame_attention, segment_attention))
+    torch.testing.assert_close(logits, model.video_head(torch.zeros(VIDEOS, 64)))
     pairs = model.pair_logits_of(segment.flatten(0, 1), PAIR_SEGMENT, PAIR_CLASS)
-    logits = model.video_logits(video)
     (pairs.sum() + logits.sum() + segment_attention.mean() + frame_attention.mean()).backward()
     assert pairs.isfinite().all()
     assert logits.isfinite().all()
@@ -176,9 +177,10 @@ def test_an_empty_video_in_a_batch_in_training(kind: type[Any]) -> None:
     mask = MASK.clone()
     mask[2] = False
     segment, _, video, _ = encode(model, features_of(), mask)
+    of_nothing = model.video_head(torch.zeros(1, 64))[0]
     assert not segment[2].any()
-    assert not video[2].any()
-    assert video[:2].any(dim=1).all()
+    torch.testing.assert_close(video[2], of_nothing)
+    assert (video[:2] != of_nothing).any(dim=1).all()
     video.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
@@ -189,7 +191,7 @@ def test_every_parameter_gets_a_gradient(kind: type[Any], head: HeadSettings) ->
     model = model_of(small(kind, head=head))
     segment, _, video, _ = encode(model, features_of(), MASK)
     pairs = model.pair_logits_of(segment.flatten(0, 1), PAIR_SEGMENT, PAIR_CLASS)
-    (pairs.square().sum() + model.video_logits(video).square().sum()).backward()
+    (pairs.square().sum() + video.square().sum()).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
@@ -215,7 +217,7 @@ def test_at_the_start_the_same_as_att2(kind: type[Any], training: bool) -> None:
         model = Hierarchical(small(each), WIDTH, CLASSES, VIDEO_CLASSES, FRAMES).train(training)
         torch.manual_seed(4)
         segment, _, video, attention = encode(model, features_of(), MASK)
-        answers.append((segment, attention, model.video_logits(video), model.segment_head(segment)))
+        answers.append((segment, attention, video, model.segment_head(segment)))
     for att2, other in zip(*answers):
         torch.testing.assert_close(other, att2)
 
@@ -238,7 +240,8 @@ def test_att2_against_the_formula() -> None:
     """The whole way with frames as they are: sigmoid-weighted means of sigmoid-weighted means."""
     model = model_of(small(Att2, embedding=EmbeddingSettings("identity"))).double()
     features = features_of().double()
-    got = encode(model, features, MASK)[2].detach().numpy()
+    encoded = encode(model, features, MASK)[0]
+    got = model.encode_video(encoded, SEGMENT_MASK)[0].detach().numpy()
 
     def attend(pool: nn.Module, x: np.ndarray) -> np.ndarray:
         v, b, w, c = (p.detach().numpy() for p in pool.parameters())
@@ -285,8 +288,7 @@ def test_options_reach_their_parts(settings: HierarchicalSettings) -> None:
     model, plain = model_of(settings).eval(), model_of(small(type(settings))).eval()
     shapes = [{n: p.shape for n, p in m.named_parameters()} for m in (model, plain)]
     assert shapes[0] != shapes[1]
-    video = encode(model, features_of(), MASK)[2]
-    assert model.video_logits(video).shape == (VIDEOS, VIDEO_CLASSES)
+    assert encode(model, features_of(), MASK)[2].shape == (VIDEOS, VIDEO_CLASSES)
 
 
 def test_attention_settings_go_to_their_own_level() -> None:
@@ -300,7 +302,7 @@ def test_attention_settings_go_to_their_own_level() -> None:
 def test_a_seed_decides_everything(kind: type[Any]) -> None:
     def answer(seed: int) -> Tensor:
         model = model_of(small(kind), seed)
-        return model.video_logits(encode(model, features_of(), MASK)[2])
+        return encode(model, features_of(), MASK)[2]
 
     assert torch.equal(answer(1), answer(1))
     assert not torch.equal(answer(1), answer(2))
@@ -313,12 +315,12 @@ def test_a_seed_decides_everything(kind: type[Any]) -> None:
 def test_the_segment_head_takes_over_the_video_head(head: HeadSettings) -> None:
     model = model_of(small(Att2, head=head)).eval()
     feature = torch.randn(2, 64)
-    own, video = model.segment_head(feature), model.video_logits(feature)
+    own, video = model.segment_head(feature), model.video_head(feature)
     model.copy_video_head(torch.tensor([8, 0, -1, 3, 8, 1]))
     got = model.segment_head(feature)
     torch.testing.assert_close(got[:, [0, 1, 3, 4, 5]], video[:, [8, 0, 3, 8, 1]])
     torch.testing.assert_close(got[:, 2], own[:, 2], rtol=0, atol=0)
-    torch.testing.assert_close(model.video_logits(feature), video, rtol=0, atol=0)
+    torch.testing.assert_close(model.video_head(feature), video, rtol=0, atol=0)
 
 
 @every_kind
@@ -338,7 +340,7 @@ def test_segment_parameters_are_those_the_segment_loss_trains(kind: type[Any]) -
 @pytest.mark.parametrize(
     ("scale", "width", "hidden"), [("tiny", 64, 32), ("small", 512, 128), ("paper", 1024, 256)]
 )
-@pytest.mark.parametrize("kind", [Att2, Loss2, NL, SE])
+@pytest.mark.parametrize("kind", [Att2, Loss2, NL, SE, LSE])
 def test_scales_of_attention(kind: type[Any], scale: Scale, width: int, hidden: int) -> None:
     settings = kind(
         embedding=EmbeddingSettings(dropout=0.25),

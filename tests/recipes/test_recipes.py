@@ -13,7 +13,7 @@ from toy_work import ALONE
 from whenabouts.core.errors import UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.models.hierarchical import SCALES, Scale
+from whenabouts.models.hierarchical import LSE, SCALES, Scale, scaled
 from whenabouts.models.logistic import FLogi, SLogi
 from whenabouts.models.video_level import VideoMLP
 from whenabouts.models.video_table import VIDEO_FAMILIES, VideoSettings
@@ -68,13 +68,16 @@ def test_the_video_recipes_have_the_published_rates_at_their_size(name: str) -> 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_says_what_it_is(name: str) -> None:
     """What it is in the first line, of the paper's with its number; cost and command below."""
+    first, *_ = (RECIPES[name].__doc__ or "").splitlines()
     recipe, text = RECIPES[name], RECIPES[name].__doc__ or ""
     assert recipe() == recipe() == recipe_named(name)
     if name in VIDEO:
-        assert text.startswith("Video: ")
+        assert first.startswith("Video: ")
+    elif name == "lse":
+        assert first.endswith("(ours).")
     else:
-        assert "paper" in text.splitlines()[0]
-        assert "0.7" in text.splitlines()[0]
+        assert "paper" in first
+        assert "0.7" in first
     assert f"whenabouts train {name} " in text
     assert "osts " in text
 
@@ -112,7 +115,9 @@ def test_each_recipe_trains(name: str, corpus: Corpus, tmp_path: Path) -> None:
             Setup(corpus, tmp_path, log, ALONE),
             final=True,
         )
-    assert (position.step, position.best_step) == (3, 3)
+    # A kernel has no steps of its own: it stands where the pre-training was best.
+    is_kernel = isinstance(strategy, S2) and strategy.fine_tuning == "kernel"
+    assert (position.step, position.best_step) == ((2, 2) if is_kernel else (3, 3))
     assert (tmp_path / "v1.safetensors").is_file()
     assert (tmp_path / "final.safetensors").is_file()
 
@@ -185,6 +190,22 @@ def test_smaller_sizes_learn_faster_from_fewer_segments(scale: Scale) -> None:
     assert (pretrain.optimiser.learning_rate, att2.optimiser.learning_rate) == (1e-3, 2e-4)
     assert loss2.optimiser == pretrain.optimiser
     assert pretrain.max_segments == loss2.strategy.max_segments == 8
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_lse_is_att2_that_pools_scores_and_is_near_to_rated_segments(scale: Scale) -> None:
+    """For a label that few segments show, more of a video are drawn, of fewer videos."""
+    lse, att2 = recipe_named("lse", scale), recipe_named("att2", scale)
+    assert lse.model == scaled(LSE(), scale)
+    assert isinstance(lse.strategy, S2)
+    assert isinstance(att2.strategy, S2)
+    ours, theirs = lse.strategy.pretrain, att2.strategy.pretrain
+    assert lse.strategy == S2(pretrain=ours, fine_tuning="kernel")
+    assert ours.batch_size < theirs.batch_size
+    assert (ours.max_segments > theirs.max_segments) == (scale != "paper")
+    same = {"batch_size": theirs.batch_size, "max_segments": theirs.max_segments}
+    assert replace(ours, **same) == theirs
+    assert replace(lse, model=att2.model, strategy=att2.strategy) == att2
 
 
 @pytest.mark.parametrize("scale", ["tiny", "small"])

@@ -5,7 +5,7 @@ from sklearn.metrics import average_precision_score
 
 from whenabouts.report import examples
 from whenabouts.report.examples import build_example, choose_examples, video_ap
-from whenabouts.report.timelines import THIRDS, Choice
+from whenabouts.report.timelines import RANKED, Choice
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 512])
@@ -38,17 +38,16 @@ def worlds_of_three():
     return make_videos(values, labels)
 
 
-def test_examples_are_those_of_each_third_with_the_most_labels():
+def test_examples_are_the_best_the_middle_and_the_worst_of_those_with_many_labels():
     videos = worlds_of_three()
     ap = video_ap(videos.truth, videos.values, np.arange(9))
-    order = sorted(range(9), key=lambda v: (-ap[v], v))
     choices = choose_examples(videos, 3)
-    assert [c.group for c in choices] == list(THIRDS)
-    num = videos.truth.labels_per_video()
-    for k, choice in enumerate(choices):
-        third = order[3 * k : 3 * k + 3]
-        assert choice.video == max(third, key=lambda v: (num[v], -third.index(v)))
-        assert choice.ap == ap[choice.video]
+    assert [c.group for c in choices] == list(RANKED)
+    many = videos.truth.labels_per_video() == 2
+    order = sorted(np.flatnonzero(many), key=lambda v: (-ap[v], v))
+    assert [c.video for c in choices] == [order[0], order[2], order[4]]
+    assert [c.ap for c in choices] == [ap[c.video] for c in choices]
+    assert [c.place for c in choices] == [1 + (ap > c.ap).sum() for c in choices]
 
 
 def test_videos_without_labels_are_no_examples():
@@ -67,7 +66,7 @@ def test_an_example_has_the_best_topics_and_the_labels_that_follow():
     values = [[0.9, 0.2, 0.8, 0.1, 0.7]]
     videos = make_videos(values, [[10, 11, 13]], names=tuple("abcde"))
     shown = build_example(videos, Choice(0, 0.6, "x"), 2)
-    assert (shown.video_id, shown.group, shown.ap, shown.num_labels) == ("v000", "x", 0.6, 3)
+    assert (shown.video_id, shown.choice.group, shown.num_labels) == ("v000", "x", 3)
     assert [(t.topic, t.rank, t.is_label) for t in shown.best] == [("a", 1, True), ("c", 2, False)]
     assert [(t.topic, t.rank, t.is_label) for t in shown.missed] == [("b", 4, True), ("d", 5, True)]
     assert [t.score for t in (*shown.best, *shown.missed)] == pytest.approx([0.9, 0.8, 0.2, 0.1])

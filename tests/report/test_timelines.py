@@ -5,10 +5,15 @@ from sklearn.metrics import average_precision_score
 
 from whenabouts.report.rated import rated_pairs
 from whenabouts.report.timelines import (
+    BEST,
+    MIDDLE,
     ONE_SIDED,
-    THIRDS,
+    RANKED,
     UNRATED,
+    WORST,
     Choice,
+    ap_and_place,
+    best_to_worst,
     build_timeline,
     choose_videos,
     label_names,
@@ -51,12 +56,62 @@ def world_of_ranked_videos(num_rated):
     return scores, make_labels(rows)
 
 
-def test_the_most_rated_of_each_third_are_chosen_best_first():
-    scores, truth = world_of_ranked_videos([8, 9, 10, 9, 8, 8, 12, 12, 12])
-    choices = choose_videos(truth, scores, 6)
-    assert [c.video for c in choices] == [1, 2, 3, 4, 6, 7]
-    assert [c.group for c in choices] == [THIRDS[0]] * 2 + [THIRDS[1]] * 2 + [THIRDS[2]] * 2
-    assert [c.ap for c in choices] == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 7, 1 / 8])
+def shown(choices):
+    return [(c.group, c.video, c.place) for c in choices]
+
+
+def test_the_best_the_middle_and_the_worst_are_chosen_best_first():
+    """AP is 1 / (v + 1): the videos stand in order; all are rated alike."""
+    scores, truth = world_of_ranked_videos([10] * 10)
+    choices = choose_videos(truth, scores, 5)
+    assert shown(choices) == [
+        (BEST, 0, 1), (BEST, 1, 2), (MIDDLE, 4, 5), (WORST, 8, 9), (WORST, 9, 10),
+    ]  # fmt: skip
+    assert [c.ap for c in choices] == pytest.approx([1, 1 / 2, 1 / 5, 1 / 9, 1 / 10])
+    assert {c.num_ranked for c in choices} == {10}
+
+
+def test_the_order_of_the_videos_changes_nothing_but_equals():
+    scores, truth = world_of_ranked_videos([10] * 10)
+    rows = np.random.default_rng(0).permutation(len(truth))
+    assert choose_videos(truth.take(rows), scores, 5) == choose_videos(truth, scores, 5)
+
+
+def test_only_the_half_with_the_most_rated_is_chosen_from():
+    """Places are among all: the first and the last two have few ratings, and are not shown."""
+    scores, truth = world_of_ranked_videos([2, 12, 12, 12, 11, 8, 8, 8])
+    assert shown(choose_videos(truth, scores, 3)) == [(BEST, 1, 2), (MIDDLE, 2, 3), (WORST, 4, 5)]
+    assert shown(choose_videos(truth, scores, 6))[0] == (BEST, 1, 2)
+    assert len(choose_videos(truth, scores, 8)) == 8
+
+
+def test_of_equal_ap_the_more_rated_is_shown_at_both_ends():
+    ap, known = np.array([0.9, 0.9, 0.9, 0.5, 0.2, 0.2, 0.2]), np.array([5, 6, 5, 5, 5, 7, 5])
+    found = best_to_worst(np.arange(7), ap, known, 2)
+    assert shown(found) == [(BEST, 1, 1), (WORST, 5, 5)]
+    found = best_to_worst(np.arange(7), ap, np.full(7, 5), 3)
+    assert shown(found) == [(BEST, 0, 1), (MIDDLE, 3, 4), (WORST, 4, 5)]
+
+
+@pytest.mark.parametrize("num", range(9))
+@pytest.mark.parametrize("videos", range(6))
+def test_no_video_is_shown_twice_and_none_of_the_worst_is_better_than_one_of_the_best(num, videos):
+    rng = np.random.default_rng(num)
+    ap, known = rng.integers(0, 3, videos) / 2, rng.integers(1, 4, videos)
+    ranked = np.argsort(-ap, kind="stable")
+    found = best_to_worst(ranked, ap, known, num)
+    assert len({c.video for c in found}) == len(found) == min(num, videos)
+    by_group = {group: [c.ap for c in found if c.group == group] for group in RANKED}
+    assert min(by_group[BEST], default=1) >= max(by_group[WORST], default=0)
+    for choice in found:
+        assert (choice.ap, choice.num_ranked) == (ap[choice.video], videos)
+        assert choice.place == 1 + (ap > choice.ap).sum()
+    assert len(by_group[BEST]) >= len(by_group[WORST]) >= len(by_group[MIDDLE])
+
+
+def test_ap_and_place_in_words():
+    assert ap_and_place(Choice(0, 0.75, BEST, 3, 1200)) == "AP 0.750, place 3 of 1,200"
+    assert ap_and_place(Choice(0, np.nan, UNRATED)) == ""
 
 
 def test_fewer_videos_than_wanted_are_all_shown():

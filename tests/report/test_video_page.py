@@ -134,7 +134,7 @@ def test_examples_mark_right_and_wrong_and_what_was_missed():
     videos = make_videos(values, [[10, 11], [11]], names=("a", "<b>", "c", "d"))
     page = Page(examples_section(ReportInputs("t", videos=videos), ReportSettings(num_topics=2)))
     assert page.text["h4"] == ["v001", "v000"]
-    assert page.text["h3"] == ["Best third", "Middle third"]
+    assert page.text["h3"] == ["Best videos", "Worst videos"]
     assert page.rows == [
         ["1.", RIGHT, "<b>", "", "0.700"],
         ["2.", WRONG, "d", "", "0.300"],
@@ -146,8 +146,8 @@ def test_examples_mark_right_and_wrong_and_what_was_missed():
     assert kinds == [None, None, None, None, "missed"]
     notes = page.text["p"][-2:]
     assert notes == [
-        "AP 1.000 · 1 of 1 labels among the first 2",
-        "AP 0.833 · 1 of 2 labels among the first 2",
+        "AP 1.000, place 1 of 2 · 1 of 1 labels among the first 2",
+        "AP 0.833, place 2 of 2 · 1 of 2 labels among the first 2",
     ]
     widths = [a["style"] for name, a in page.tags if name == "i"]
     assert widths == ["width:70.0%", "width:30.0%", "width:90.0%", "width:80.0%", "width:20.0%"]
@@ -159,7 +159,7 @@ def test_examples_mark_right_and_wrong_and_what_was_missed():
 def test_labels_that_are_not_listed_are_told():
     videos = make_videos([np.linspace(0.9, 0.1, 9)], [list(range(11, 19))])
     text = examples_section(ReportInputs("t", videos=videos), ReportSettings(num_topics=1))
-    assert "AP 0.771 · 0 of 8 labels among the first 1 · 3 more further down" in text
+    assert "AP 0.771, place 1 of 1 · 0 of 8 labels among the first 1 · 3 more further down" in text
 
 
 def test_videos_without_a_scored_label_give_a_page_that_says_so():

@@ -8,32 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from toy_plan import INDEX, OTHER, SIZE, SPLITS, TEST, WHOLE, stages, words
 from whenabouts.recipes.published import ENSEMBLES, members, published_weights, video_members
-from whenabouts.reproduce import cost, plan
+from whenabouts.reproduce import cost
 from whenabouts.reproduce.cost import Size
 from whenabouts.reproduce.plan import Plan, graph_of_plan
-from whenabouts.reproduce.target import Target
 from whenabouts.workflow.stage import Graph, Stage
-
-SPLITS = ("train", "v1", "v2", "test")
-SIZE = Size(dict.fromkeys(SPLITS, 1000), dict.fromkeys(SPLITS, 200_000), 1152, 100, 400)
-INDEX, OTHER = Path("/given/corpus.index"), Path("/given/other.index")
-TEST = Target("test", INDEX, ("test",), SIZE)
-FURTHER = Target("other", OTHER, ("train", "v2"), SIZE)
-WHOLE = Plan(INDEX, SIZE, "small", (TEST, FURTHER))
-
-
-def stages(plan: Plan) -> dict[str, Stage]:
-    return {stage.name: stage for stage in graph_of_plan(plan).stages}
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Stage]:
     return stages(WHOLE)
-
-
-def words(stage: Stage, root: Path = Path(), there: frozenset[Path] = frozenset()) -> str:
-    return "\n".join(" ".join(command) for command in stage.commands_in(root, there))
 
 
 @pytest.mark.parametrize("scale", ["tiny", "small", "paper"])
@@ -49,7 +34,11 @@ def test_every_model_is_trained_and_scores_every_target(scale):
     assert len(trained) == 20 + len(video_members(scale))
 
 
-@pytest.mark.parametrize("changes", [{}, {"final": True}, {"repeats": 3}, {"scale": "paper"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"final": True}, {"repeats": 3}, {"scale": "paper"},
+     {"presets": ("best",), "final": True}, {"presets": ("published", "best"), "repeats": 2}],
+)  # fmt: skip
 def test_each_input_is_made_by_an_earlier_stage_or_given(changes):
     graph: Graph = graph_of_plan(replace(WHOLE, **changes))
     for stage in graph.stages:
@@ -169,7 +158,7 @@ def test_repeats_are_whole_sets_and_score_v2_alone():
     assert "scores/v2/E1.r2 scores/v2/video.r2" in words(found["v2.E1.r2-fused"])
     assert "test.nl-1.r2" not in found
     twice = replace(WHOLE, repeats=2)
-    assert sum(len(twice.repeat(number).models) for number in (1, 2)) == 40
+    assert sum(len(each.models) for each in twice.all_sets()) == 40
     assert Path("numbers/E5.r2-fused-2-1") in found["tables"].wanted
 
 
@@ -199,6 +188,24 @@ def test_the_device_is_passed_on(whole):
         assert "--device" not in words(whole[name])
 
 
+def test_the_precision_is_of_attention_models_in_training():
+    found = stages(replace(WHOLE, precision="bfloat16", final=True))
+    logistic = {m.name for m in members("small") if m.group in ("f-logi", "s-logi")}
+    for member in members("small"):
+        expected = 0 if member.name in logistic else 1
+        for stage in (f"train.{member.name}", f"final.{member.name}"):
+            assert words(found[stage]).count("--loop.precision bfloat16") == expected, stage
+        assert "--loop.precision" not in words(found[f"test.{member.name}"])
+    for member in video_members("small"):
+        assert "--loop.precision" not in words(found[f"train.{member.name}"])
+    assert len(logistic) == 4
+
+
+def test_no_precision_is_named_where_none_is_asked_for(whole):
+    assert not [name for name, stage in whole.items() if name.startswith("train.")
+                and "precision" in words(stage)]  # fmt: skip
+
+
 def test_what_a_stage_reads_of_a_run_does_not_tell_the_time(whole):
     """run.json and metrics.jsonl differ from run to run; the weights do not."""
     for stage in whole.values():
@@ -217,6 +224,9 @@ def test_estimates_grow_with_the_data_and_the_scale(whole):
     assert larger["v2.E1"].seconds > whole["v2.E1"].seconds
     assert paper["train.nl-1"].seconds > 10 * whole["train.nl-1"].seconds
     assert whole["train.nl-2"].seconds > whole["train.nl-1"].seconds
+    again = stages(replace(WHOLE, repeats=2))
+    assert again["train.nl-2.r2"].seconds == whole["train.nl-2"].seconds
+    assert whole["test.nl-2"].seconds > whole["test.nl-1"].seconds
 
 
 def test_the_size_of_shards_is_guessed_from_their_bytes(tmp_path):
@@ -227,7 +237,13 @@ def test_the_size_of_shards_is_guessed_from_their_bytes(tmp_path):
     assert cost.of_index(size).seconds > 0
 
 
+def test_the_report_shows_the_tables(whole):
+    report = whole["report"]
+    assert Path("tables.json") in report.inputs
+    assert "tables" in graph_of_plan(WHOLE).needs(report)
+
+
 def test_stage_names_are_told_apart_by_a_glob(whole):
     graph = graph_of_plan(WHOLE)
     assert graph.chosen(["*.nl-1"]) == {"train.nl-1", "v2.nl-1", "test.nl-1", "other.nl-1"}
-    assert whole["tables"].outputs == plan.TABLES
+    assert whole["tables"].outputs == (Path("tables.md"), Path("tables.json"))

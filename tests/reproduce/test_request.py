@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,10 @@ def shards(folder: Path, *names: str) -> Path:
 
 
 def test_a_request_is_kept(tmp_path):
-    request = Request("/data/x.index", "paper", ("/a.index", "/b.index"), 3, True, "cuda")
+    request = Request(
+        "/data/x.index", "paper", ("/a.index", "/b.index"), 3, True, "cuda", "bfloat16",
+        ("published", "best"),
+    )  # fmt: skip
     assert read_request(tmp_path / "new") is None
     assert read_request(tmp_path) is None, "an empty folder"
     write_request(tmp_path, request)
@@ -46,7 +50,9 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "kept", ["", "{", "[]", "3", "{}", '{"data": 3}', '{"data": "x", "scale": "huge"}',
-             '{"data": "x", "sale": "tiny"}', '{"data": "x", "seeds": 0}'],
+             '{"data": "x", "sale": "tiny"}', '{"data": "x", "seeds": 0}',
+             '{"data": "x", "precision": "half"}', '{"data": "x", "presets": ["worst"]}',
+             '{"data": "x", "presets": []}'],
 )  # fmt: skip
 def test_a_damaged_request_is_named(tmp_path, kept):
     (tmp_path / "reproduce.json").write_text(kept)
@@ -59,10 +65,22 @@ def test_seeds_are_counted_from_one():
         Request("x", seeds=0)
 
 
+def test_a_preset_at_least():
+    with pytest.raises(UsageError, match=r"--preset names none; it is published, best or both"):
+        Request("x", presets=())
+
+
+def test_what_an_older_version_kept(tmp_path):
+    (tmp_path / "reproduce.json").write_text('{"data": "/x", "scale": "tiny"}')
+    assert read_request(tmp_path) == Request("/x", "tiny", precision="auto", presets=("published",))
+
+
 def test_a_plan_of_an_index(corpus: Corpus):
-    plan = plan_of(Request(str(corpus.path), "tiny", seeds=2, final=True, device="cpu"))
+    asked = Request(str(corpus.path), "tiny", seeds=2, final=True, device="cpu")
+    plan = plan_of(replace(asked, precision="bfloat16", presets=("best",)))
     assert plan.index == corpus.path
     assert (plan.scale, plan.repeats, plan.final, plan.device) == ("tiny", 2, True, "cpu")
+    assert (plan.precision, plan.presets) == ("bfloat16", ("best",))
     assert plan.size.videos == {"train": 2, "v1": 12, "v2": 12, "test": 2}
     assert plan.size.frames["test"] == int(corpus.num_frames[corpus.rows(["test"])].sum())
     assert [(t.name, t.splits) for t in plan.targets] == [("test", ("test",))]

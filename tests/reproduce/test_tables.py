@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from numbers_folder import put_made_by, put_numbers
 from whenabouts.core.errors import StageError
 from whenabouts.recipes.published import ENSEMBLES, PAPER_MAP, members, published_weights
 from whenabouts.reproduce.late import (
-    best_ensemble,
+    best_result,
     fuse_as_on_v2,
     mean_ap,
     report_best,
@@ -19,26 +19,7 @@ from whenabouts.reproduce.late import (
 )
 from whenabouts.reproduce.markdown import markdown
 from whenabouts.reproduce.tables import spread, tables
-
-CLASSES = ((7, "Car"), (3, ""), (9, "Dog"))
-
-
-def put_numbers(root: Path, name: str, value: float | None, ap: tuple[float | None, ...]) -> None:
-    folder = root / "numbers" / name
-    folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text(json.dumps({"segments": {"mean_ap": value}}))
-    rows = [
-        f"{i},{n},{'' if a is None else a},{k},9,9"
-        for k, ((i, n), a) in enumerate(zip(CLASSES, ap), 1)
-    ]
-    (folder / "classes.csv").write_text("\n".join(["Index,Name,AP,Positives,Rated,Listed", *rows]))
-
-
-def put_made_by(root: Path, name: str, made_by: dict[str, Any]) -> None:
-    folder = root / "scores" / "v2" / name
-    folder.mkdir(parents=True)
-    (folder / "made-by.json").write_text(json.dumps(made_by))
-
+from whenabouts.workflow.stage import LateCommands
 
 FUSED = {
     "exponents": {"video": 1.0, "segment": 4.0},
@@ -179,12 +160,20 @@ def test_markdown_of_a_beginning(tmp_path):
 
 def test_the_best_ensemble_by_its_fusion(folder):
     fused = [Path("numbers", f"{name}-fused") for name in ("E1", "E2")]
-    assert best_ensemble(folder, fused) == "E2"
-    assert best_ensemble(folder, fused[:1]) == "E1"
+    assert best_result(folder, fused) == "E2-fused"
+    assert best_result(folder, fused[:1]) == "E1-fused"
     put_numbers(folder, "E3-fused", 0.9, ())
-    assert best_ensemble(folder, [*fused, Path("numbers/E3-fused")]) == "E2", "the first of equals"
-    with pytest.raises(StageError, match="no ensemble is evaluated"):
-        best_ensemble(folder, [])
+    fused.append(Path("numbers/E3-fused"))
+    assert best_result(folder, fused) == "E2-fused", "the first of equals"
+    with pytest.raises(StageError, match=r"no ensemble is evaluated on V2; run one of E1\.\.E5"):
+        best_result(folder, [Path("numbers/E1"), Path("numbers/nl-1")])
+
+
+def test_an_ensemble_without_a_number_is_behind_all(folder):
+    put_numbers(folder, "best-refined", 0.1, ())
+    (folder / "numbers/E1-fused/evaluation.json").write_text('{"segments": {"mean_ap": null}}')
+    paths = [Path("numbers/E1-fused"), Path("numbers/best-refined")]
+    assert best_result(folder, paths) == "best-refined"
 
 
 def test_no_rated_positive_is_no_number(tmp_path):
@@ -195,14 +184,21 @@ def test_no_rated_positive_is_no_number(tmp_path):
 def test_submission_and_report_are_of_the_best(folder):
     there = {Path("numbers", f"{n}-fused") for n in ENSEMBLES if n in ("E1", "E2")}
     there |= {Path("scores/test/E1-fused"), Path("scores/test/E2-fused")}
-    submit, report = submit_best("test", Path("s.csv")), report_best(Path("/i"), Path("r.html"))
+    submit, report = submit_best("test", Path("s.csv")), _report()
     assert submit(folder, frozenset(there)) == (
         ("submit", "scores/test/E2-fused", "-o", "s.csv"),
     )  # fmt: skip
     (words,) = report(folder, frozenset(there))
-    assert words[:5] == ("report", "scores/v2/E2-fused", "/i", "-o", "r.html")
-    with pytest.raises(StageError, match=r"scores/test/E2-fused: not there; E2 is the best on V2"):
+    assert words == (
+        "report", "scores/v2/E2-fused", "/i", "-o", "r.html", "--tables", "t.json", "--title",
+        "whenabouts reproduce: E2, fused with the video classifier",
+    )  # fmt: skip
+    with pytest.raises(StageError, match=r"scores/test/E2-fused: not there; E2-fused is the best"):
         submit(folder, frozenset(there - {Path("scores/test/E2-fused")}))
+
+
+def _report() -> LateCommands:
+    return report_best(Path("/i"), Path("t.json"), Path("r.html"))
 
 
 def test_a_target_is_fused_as_v2_chose(folder):

@@ -12,6 +12,7 @@ from whenabouts.core.settings import leaves
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.search.space import (
     DEFAULTS,
+    OF_KERNEL,
     Choice,
     Interval,
     Span,
@@ -109,14 +110,24 @@ def test_every_recipe_has_defaults_that_hold_the_recipe_itself(name: str) -> Non
     recipe = recipe_named(name)
     space, has = default_space(recipe), leaves(recipe)
     refuse_unfit(space, recipe)
-    assert "optimiser.learning_rate" in space
-    assert "optimiser.weight_decay" in space
+    tuned = "strategy.pretrain.optimiser" if name == "lse" else "optimiser"
+    assert f"{tuned}.learning_rate" in space
+    assert f"{tuned}.weight_decay" in space
     assert all(span.holds(has[name]) for name, span in space.items())
+
+
+def test_a_kernel_is_searched_in_place_of_fine_tuning() -> None:
+    space = default_space(recipe_named("lse"))
+    assert space["strategy.kernel.penalty"] == Interval(0.03, 3.0, log=True)
+    assert space["strategy.kernel.bandwidth"] == Interval(0.25, 4.0, log=True)
+    assert space["strategy.kernel.prior"] == Interval(0.0, 1.0)
+    assert not [n for n in space if n.startswith(("optimiser", "strategy.negatives"))]
+    assert not [n for n in default_space(ATT2) if n.startswith("strategy.kernel")]
 
 
 def test_every_row_of_the_defaults_is_of_some_recipe() -> None:
     known = {setting for name in RECIPES for setting in leaves(recipe_named(name))}
-    assert set(DEFAULTS) <= known
+    assert set(DEFAULTS) | set(OF_KERNEL) <= known
 
 
 def test_defaults_of_two_recipes() -> None:

@@ -16,7 +16,14 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.feed.videos import VideoBatch, Videos
-from whenabouts.models.hierarchical import FCFC, Att2, Hierarchical, HierarchicalSettings, scaled
+from whenabouts.models.hierarchical import (
+    FCFC,
+    LSE,
+    Att2,
+    Hierarchical,
+    HierarchicalSettings,
+    scaled,
+)
 from whenabouts.strategies.s1 import S1, train_s1
 from whenabouts.strategies.s2 import S2, Pretrain, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
@@ -154,6 +161,19 @@ def test_sparsity_of_fcfc_is_of_its_segments_alone(corpus: Corpus) -> None:
     model, batch = model_and_batch(corpus, FCFC())
     both_losses(model, batch, Terms(sparsity=1e6), video_rows(corpus, ALONE.device)).backward()
     assert model.video_attention.out.bias.grad.item() > 0
+
+
+def test_sparsity_of_lse_is_of_its_frames_alone(corpus: Corpus) -> None:
+    """In training its segments have none."""
+    model, batch = model_and_batch(corpus, LSE())
+    rows = video_rows(corpus, ALONE.device)
+    _, frames = model.encode_segments(batch.features, batch.mask)
+    model.train().segment_module.eval()  # the same frames each time
+    without, found = (
+        value_of(both_losses(model, batch, Terms(sparsity=s), rows)) for s in (0, 0.5)
+    )
+    total = value_of(frames[batch.mask].sum())
+    assert found - without == pytest.approx(0.5 * total / batch.num_videos, rel=1e-3)
 
 
 # ---- each setting reaches the weights ------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_both_losses_by_hand(corpus: Corpus) -> None:
         part = slice(first, first + count)
         encoded = model.encode_segments(batch.features[part], batch.mask[part])[0]
         everything = torch.ones(1, count, dtype=torch.bool)
-        logits = model.video_logits(model.encode_video(encoded[None], everything)[0])[0]
+        logits = model.video_logits(encoded[None], everything)[0][0]
         loss = nn.functional.binary_cross_entropy_with_logits(
             logits, batch.labels[video], reduction="sum"
         )

@@ -184,21 +184,26 @@ def teamwork(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("strategy", PHASES)
+@pytest.mark.parametrize("strategy", [*PHASES, "kernel"])
 def test_two_processes_train_attention_models_as_one(
     strategy: str, corpus: Corpus, teamwork: Path, tmp_path: Path
 ) -> None:
-    """Shares of 4 and 3 videos, of 5 and 4 segments; batch norms in the embedding and the block."""
+    """Shares of 4 and 3 videos, of 5 and 4 segments; batch norms in the embedding and the block.
+
+    A kernel is fitted by one process, and looked at by both.
+    """
     training = Training(corpus, tmp_path, strategy)
     training.train()
     two = teamwork / strategy
     logs = (log_lines(path, without_times=True) for path in (two, tmp_path))
     for mine, theirs in zip(*logs, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
-    for phase in PHASES[strategy]:
+    for phase in PHASES.get(strategy, PHASES["s2"]):
         expected = load_file(tmp_path / f"{phase}.safetensors")
         got = load_file(two / f"{phase}.safetensors")
         assert sum("running" in name for name in got) == 4
+        is_fitted = strategy == "kernel" and not phase.startswith("pretrain")
+        assert ("rated_kernel.width" in got) == is_fitted
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
     for number, model in enumerate(training.models):
         first, other = (load_file(two / f"model-{number}-of-{rank}.safetensors") for rank in (0, 1))

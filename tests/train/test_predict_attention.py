@@ -22,7 +22,15 @@ from whenabouts.core.scores import ATTENTION_FILES, FILES, Scores, open_scores, 
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.segments import SegmentChunks
 from whenabouts.models.attention import AttentionSettings
-from whenabouts.models.hierarchical import FCFC, NL, SE, Att2, Hierarchical, HierarchicalSettings
+from whenabouts.models.hierarchical import (
+    FCFC,
+    LSE,
+    NL,
+    SE,
+    Att2,
+    Hierarchical,
+    HierarchicalSettings,
+)
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.train import predict as predict_module
@@ -115,7 +123,7 @@ def by_hand(run: Run, corpus: Corpus) -> Iterator[tuple[NDArray, NDArray, NDArra
             )
             scores = model.segment_head(encoded).sigmoid()
             whole = torch.ones(1, num_segments, dtype=torch.bool)
-            of_segments = model.encode_video(encoded.unsqueeze(0), whole)[1][0]
+            of_segments = model.video_logits(encoded.unsqueeze(0), whole)[1][0]
         of_frames = np.where(mask.reshape(-1, 5), of_frames.numpy(), np.nan)
         yield scores.numpy(), of_frames, of_segments.numpy()
 
@@ -125,8 +133,8 @@ SOFTMAX = AttentionSettings(weights="softmax", num_heads=2)
 
 @pytest.mark.parametrize(
     "settings",
-    [Att2(), Att2(segment_attention=SOFTMAX, video_attention=SOFTMAX), NL(), SE(), FCFC()],
-    ids=["att2", "softmax", "nl", "se", "fcfc"],
+    [Att2(), Att2(segment_attention=SOFTMAX, video_attention=SOFTMAX), NL(), SE(), FCFC(), LSE()],
+    ids=["att2", "softmax", "nl", "se", "fcfc", "lse"],
 )
 def test_attention_of_whole_videos(
     settings: HierarchicalSettings, corpus: Corpus, tmp_path: Path
@@ -210,7 +218,7 @@ def test_a_model_without_attention(recipe: Recipe, corpus: Corpus, tmp_path: Pat
     save_weights(tmp_path / "run" / "v1.safetensors", model, {})
     told = (
         rf"run: the model of the run, {recipe.model.family}, has no attention to keep; "
-        "models with attention are att2, loss2, nl, se, fcfc; predict without --attention"
+        "models with attention are att2, loss2, nl, se, fcfc, lse; predict without --attention"
     )
     with pytest.raises(UsageError, match=told):
         keep(open_run(tmp_path / "run"), corpus, tmp_path / "s")

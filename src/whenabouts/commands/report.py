@@ -26,6 +26,7 @@ from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.report.inputs import LabelledVideos, ReportInputs, ReportSettings
 from whenabouts.report.page import write_report
 from whenabouts.report.pseudo_labels import PseudoLabels, read_pseudo_labels
+from whenabouts.report.tables_file import SystemTables, read_tables
 
 UNDEFINED = {"mean_ap": "no rated positives", "gap": "no label is scored"}
 
@@ -54,6 +55,8 @@ class Report:
     """vocabulary.csv: names of the classes that the Scores or the evaluation do not name."""
     labels: Path | None = None
     """Labels of `pseudo-label`, to show how many they are and what their clusters look like."""
+    tables: Path | None = None
+    """tables.json of `reproduce`, to show the whole system: the paper's tables beside ours."""
     pr_classes: tuple[int, ...] = ()
     """Class ids of the precision-recall curves; default: best, quartiles, worst."""
     num_timelines: int = 12
@@ -66,17 +69,22 @@ class Report:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Report, "report", arguments)
+    tables = read_tables(args.tables) if args.tables else None
     corpus, scores = open_corpus(args.index), open_scores(args.scores)
     vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
     write = _write_of_videos if scores.segments.has_whole_videos else _write_of_segments
-    name, value = write(args, scores, corpus, vocabulary)
+    name, value = write(args, scores, corpus, vocabulary, tables)
     told = UNDEFINED[name] if value is None else f"{MEASURES[name]} {value:.4f}"
     line = f"{args.out}: {told}; open it in a browser"
     give({"report": str(args.out), name: value}, [line], as_json=args.json)
 
 
 def _write_of_segments(
-    args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
+    args: Report,
+    scores: Scores,
+    corpus: Corpus,
+    vocabulary: dict[int, str],
+    tables: SystemTables | None,
 ) -> tuple[Measure, float | None]:
     """Returns the key of the main metric and its value."""
     truth = load_truth(None, corpus, args.splits)
@@ -90,12 +98,16 @@ def _write_of_segments(
         args.title, args.run, scores, truth, corpus, evaluated, args.splits, vocabulary
     )
     labels = _pseudo_labels(args, corpus, vocabulary)
-    write_report(args.out, replace(inputs, labels=labels), settings)
+    write_report(args.out, replace(inputs, labels=labels, tables=tables), settings)
     return "mean_ap", evaluated.segments.to_dict()["mean_ap"]
 
 
 def _write_of_videos(
-    args: Report, scores: Scores, corpus: Corpus, vocabulary: dict[int, str]
+    args: Report,
+    scores: Scores,
+    corpus: Corpus,
+    vocabulary: dict[int, str],
+    tables: SystemTables | None,
 ) -> tuple[Measure, float | None]:
     """Returns the key of the main metric and its value."""
     if args.pr_classes:
@@ -114,6 +126,7 @@ def _write_of_videos(
         run=args.run,
         videos=LabelledVideos(ids, video_truth(*ragged, classes), values, evaluation),
         labels=_pseudo_labels(args, corpus, vocabulary),
+        tables=tables,
         facts=_facts(scores, corpus, args.splits),
     )
     write_report(args.out, inputs, ReportSettings(num_timelines=args.num_timelines))

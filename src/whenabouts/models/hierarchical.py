@@ -11,6 +11,11 @@
     fcfc     FC over channels, FC over frames    non-local block
 
 As in the 11th place solution of the 3rd YouTube-8M challenge (2019), with the attention of STPN.
+One more family pools scores instead of features (multiple-instance learning, as `mil`):
+
+    lse      embedding, attention; the video head on every segment, then log-mean-exp of its logits
+
+so that a topic which only a few segments show is not blurred by the others.
 """
 
 from __future__ import annotations
@@ -19,13 +24,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+import torch
 from torch import nn
+from torch.nn import functional
 
+from whenabouts.core.errors import SettingsError
 from whenabouts.models.attention import AttentionPool, AttentionSegment, AttentionSettings
 from whenabouts.models.embedding import EmbeddingSettings
 from whenabouts.models.fcfc import FrameMix, FrameMixSettings
 from whenabouts.models.heads import HeadSettings, build_head, copy_rows
+from whenabouts.models.multiple_instance import log_mean_exp
 from whenabouts.models.non_local import NonLocal, NonLocalSettings
+from whenabouts.models.rated_kernel import RatedKernel
 from whenabouts.models.squeeze_excitation import (
     SqueezeExcitationSettings,
     TemporalSqueezeExcitation,
@@ -91,7 +101,21 @@ class FCFC(_TwoLevels):
     non_local: NonLocalSettings = field(default_factory=NonLocalSettings)
 
 
-HierarchicalSettings = Att2 | Loss2 | NL | SE | FCFC
+@dataclass(frozen=True)
+class LSE(_AttendedFrames):
+    """Settings of LSE: the scores of segments are pooled, not their features. video_attention is
+    not used; sharpness: r of log-mean-exp."""
+
+    family: Literal["lse"] = "lse"
+    sharpness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.sharpness > 0:
+            fact = f"the value is {self.sharpness}"
+            raise SettingsError(fact, where="sharpness", rule="it must be above 0")
+
+
+HierarchicalSettings = Att2 | Loss2 | NL | SE | FCFC | LSE
 
 
 class Hierarchical(nn.Module):
@@ -121,11 +145,15 @@ class Hierarchical(nn.Module):
             self.segment_module = AttentionSegment(
                 settings.embedding, settings.segment_attention, width
             )
-        self.video_attention = AttentionPool(settings.video_attention, inner)
+        self._sharpness = settings.sharpness if isinstance(settings, LSE) else None
+        self.video_attention: AttentionPool | None = None
+        if self._sharpness is None:
+            self.video_attention = AttentionPool(settings.video_attention, inner)
         self.segment_head = build_head(settings.head, inner, num_classes)
         self.video_head = build_head(settings.head, inner, num_video_classes)
         # Last, so that under one seed all families draw the same numbers for what they share.
         self.context = _build_context(settings, inner)
+        self.rated_kernel = RatedKernel(inner, num_classes)
 
     def encode_segments(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
@@ -137,7 +165,13 @@ class Hierarchical(nn.Module):
     def forward(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B C"]:
-        logits: Tensor = self.segment_head(self.encode_segments(features, mask)[0])
+        return self.segment_logits(self.encode_segments(features, mask)[0])
+
+    def segment_logits(self, segment_features: Float[Tensor, "N E"]) -> Float[Tensor, "N C"]:
+        """Of segments that are encoded already."""
+        logits: Tensor = self.segment_head(segment_features)
+        if self.rated_kernel.is_fitted:
+            logits = self.rated_kernel(segment_features, logits)
         return logits
 
     def pair_logits(
@@ -157,20 +191,44 @@ class Hierarchical(nn.Module):
         pair_class: Int[Tensor, " P"],
     ) -> Float[Tensor, " P"]:
         """As `pair_logits`, of segments that are encoded already."""
+        if self.rated_kernel.is_fitted:
+            return self.segment_logits(segment_features)[pair_segment, pair_class]
         return self.segment_head.pair_logits(segment_features, pair_segment, pair_class)
 
     def encode_video(
         self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B S"]]:
-        """Video features and the attention on their segments."""
+        """Video features and the attention on their segments. LSE has no video features."""
+        assert self.video_attention is not None
         if self.context is not None:
             segment_features = self.context(segment_features, segment_mask)
         feature, attention = self.video_attention(segment_features, segment_mask)
         return feature, attention
 
-    def video_logits(self, video_feature: Float[Tensor, "B E"]) -> Float[Tensor, "B V"]:
-        logits: Tensor = self.video_head(video_feature)
-        return logits
+    def video_logits(
+        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B S"]]:
+        """Logits of whole videos, and the attention on their segments.
+
+        LSE has none: there it is the share of a segment in what the video is found to have,
+        sum_c p_c w_sc / sum_c p_c with w the softmax of r z_sc over the segments; no gradient
+        flows through it.
+        """
+        if self.video_attention is None:
+            return self._pooled_logits(segment_features, segment_mask)
+        feature, attention = self.encode_video(segment_features, segment_mask)
+        return self.video_head(feature), attention
+
+    def _pooled_logits(
+        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B S"]]:
+        assert self._sharpness is not None
+        logits: Tensor = self.video_head(segment_features.flatten(0, 1))
+        logits = logits.unflatten(0, segment_mask.shape)
+        pooled = log_mean_exp(logits.float(), segment_mask, self._sharpness)
+        if self.training:  # the sum over classes would cost as much as the pooling
+            return pooled, torch.zeros_like(segment_mask, dtype=pooled.dtype)
+        return pooled, _shares(logits.detach(), pooled.detach(), segment_mask, self._sharpness)
 
     def copy_video_head(self, video_rows: Int[Tensor, " C"]) -> None:
         """The segment head gets the video head's rows; at -1 it keeps its own.
@@ -185,13 +243,27 @@ class Hierarchical(nn.Module):
         yield from self.segment_head.parameters()
 
 
+def _shares(
+    logits: Float[Tensor, "B S V"],
+    pooled: Float[Tensor, "B V"],
+    mask: Bool[Tensor, "B S"],
+    sharpness: float,
+) -> Float[Tensor, "B S"]:
+    """The attention of LSE; 0 on padding."""
+    hidden = (sharpness * logits).masked_fill(~mask.unsqueeze(-1), -torch.inf)
+    weights = hidden.softmax(dim=1).nan_to_num()  # of a video that is all padding: 0
+    # p_c / sum_c p_c, also where every p_c is too small for a float
+    of_class = functional.logsigmoid(pooled).softmax(dim=-1).unsqueeze(1)
+    return (of_class * weights).sum(dim=-1)
+
+
 def _build_context(settings: HierarchicalSettings, width: int) -> nn.Module | None:
     match settings:
         case NL() | FCFC():
             return NonLocal(settings.non_local, width)
         case SE():
             return TemporalSqueezeExcitation(settings.squeeze_excitation, width)
-        case Att2() | Loss2():
+        case Att2() | Loss2() | LSE():
             return None
 
 

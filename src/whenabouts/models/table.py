@@ -10,6 +10,7 @@ from whenabouts.core.errors import SettingsError, suggest
 from whenabouts.core.settings import from_dict
 from whenabouts.models.hierarchical import (
     FCFC,
+    LSE,
     NL,
     SE,
     Att2,
@@ -50,6 +51,7 @@ FAMILIES: dict[str, type[ModelSettings]] = {
     "nl": NL,
     "se": SE,
     "fcfc": FCFC,
+    "lse": LSE,
 }
 
 

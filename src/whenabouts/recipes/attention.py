@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from whenabouts.models.hierarchical import (
     FCFC,
+    LSE,
     NL,
     SE,
     Att2,
@@ -120,3 +121,18 @@ def fcfc(scale: Scale = "paper") -> Recipe:
     Costs minutes (small) to hours (paper) on two cores.
     """
     return _two_steps(FCFC(), scale)
+
+
+def lse(scale: Scale = "paper") -> Recipe:
+    """LSE: scores of segments are pooled, not features; then similarity to rated segments (ours).
+
+    whenabouts train lse INDEX -o RUN --scale small
+
+    Costs minutes (small) to hours (paper) on two cores.
+    """
+    recipe, pace = _two_steps(LSE(), scale), PACES[scale]
+    assert isinstance(recipe.strategy, S2)
+    # A label is true of few segments: more of a video are drawn, for the same cost of fewer videos.
+    drawn = 20 if pace.max_segments else 0
+    pretrain = replace(recipe.strategy.pretrain, batch_size=64, max_segments=drawn)
+    return replace(recipe, strategy=S2(pretrain=pretrain, fine_tuning="kernel"))

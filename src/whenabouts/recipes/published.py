@@ -21,6 +21,7 @@ from typing import Literal, get_args
 from whenabouts.core.errors import StageError
 
 Scale = Literal["tiny", "small", "paper"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Group = Literal["nl", "se", "att2", "fcfc", "loss2", "f-logi", "s-logi", "cluster", "student"]
 Source = Literal["teacher", "cluster"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -34,7 +35,8 @@ NAMES: dict[Group, str] = {
 class Member:
     """One of the models: `whenabouts train RECIPE INDEX -o RUN` and these flags.
 
-    labels: who makes the pseudo-labels it learns from, if any.
+    group: its row in the tables of the paper, None where it has none. labels: who makes the
+    pseudo-labels it learns from, if any. scores_videos: it scores whole videos, not segments.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Member:
     seed: int
     settings: tuple[str, ...] = ()
     labels: Source | None = None
+    scores_videos: bool = False
 
     def repeated(self, repeat: int) -> Member:
         """The same model with another seed; repeat 1 is itself."""
@@ -50,9 +53,13 @@ class Member:
             return self
         return replace(self, name=f"{self.name}.r{repeat}", seed=self.seed + SEEDS * (repeat - 1))
 
+    def setting(self, flag: str) -> str | None:
+        """What follows the flag; None where it is not given."""
+        return self.settings[self.settings.index(flag) + 1] if flag in self.settings else None
+
 
 KINDS: tuple[Group, ...] = ("nl", "se", "att2")  # of which there are two
-SEEDS = 100  # more than there are models
+SEEDS = 100  # above the seed of any model of the first repeat
 WIDTHS: dict[Scale, int] = {"tiny": 64, "small": 512, "paper": 1024}  # of the first of a kind
 RATES = ("0.01", "0.005", "0.02")  # of the three F-Logi
 
@@ -124,7 +131,7 @@ VIDEO_RECIPES: dict[Scale, tuple[str, ...]] = {
 def video_members(scale: Scale) -> tuple[Member, ...]:
     return tuple(
         Member(recipe if recipe.startswith("video-") else f"video-{recipe}", None, recipe, seed,
-               ("--scale", scale))
+               ("--scale", scale), scores_videos=True)
         for seed, recipe in enumerate(VIDEO_RECIPES[scale])
     )  # fmt: skip
 

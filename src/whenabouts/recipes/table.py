@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from whenabouts.core.errors import UsageError, suggest
 from whenabouts.models.hierarchical import Scale
-from whenabouts.recipes.attention import att2, fcfc, loss2, nl, se
+from whenabouts.recipes.attention import att2, fcfc, loss2, lse, nl, se
 from whenabouts.recipes.logistic import f_logi, s_logi
 from whenabouts.recipes.pseudo import cluster, student
 from whenabouts.recipes.recipe import Recipe
@@ -33,6 +33,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "nl": nl,
     "se": se,
     "fcfc": fcfc,
+    "lse": lse,
     "cluster": cluster,
     "student": student,
     "video-logistic": video_logistic,

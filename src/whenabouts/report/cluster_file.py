@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.errors import LabelsError
+from whenabouts.report.fields import Field, read_fields
 
-MOST = 1 << 53  # whole numbers up to here are exact in every reader of JSON
 NOT_OF_LABELS = ("format", "k")  # each of them stands in one of the two files only
 JUDGED = (
     "base_rate", "coverage", "precision", "recall", "negative_precision", "concordance",
@@ -63,7 +62,7 @@ class ClusterFile:
 def read_clusters(path: Path, labels_made_by: Mapping[str, Any]) -> ClusterFile:
     """Raises LabelsError, with file and field, if the file is not the description of the clusters
     that made the Labels."""
-    root = _Field(_read(path), path, "")
+    root = read_fields(path, LabelsError, "a clustering writes it", "label again")
     made_by = root.table("made_by").value
     if _maker(made_by) != _maker(labels_made_by):
         raise LabelsError(
@@ -89,91 +88,15 @@ def read_clusters(path: Path, labels_made_by: Mapping[str, Any]) -> ClusterFile:
     )
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise LabelsError("not JSON", where=path, rule="it is a JSON object") from error
-
-
 def _maker(made_by: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in made_by.items() if key not in NOT_OF_LABELS}
 
 
-def _class_votes(field: _Field) -> tuple[ClassVotes, ...]:
+def _class_votes(field: Field) -> tuple[ClassVotes, ...]:
     triples = [each.of_length(3) for each in field.items()]
     return tuple(ClassVotes(*(number.whole() for number in each.items())) for each in triples)
 
 
-def _examples(field: _Field) -> tuple[tuple[str, int], ...]:
+def _examples(field: Field) -> tuple[tuple[str, int], ...]:
     pairs = [each.of_length(2).items() for each in field.items()]
     return tuple((video.text(), start_s.whole()) for video, start_s in pairs)
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A value of the file and its name there; every reading of it checks its type."""
-
-    value: Any
-    path: Path
-    name: str
-
-    def has(self, key: str) -> bool:
-        return key in self._table()
-
-    def at(self, key: str) -> _Field:
-        table, name = self._table(), f"{self.name}.{key}" if self.name else key
-        if key not in table:
-            raise LabelsError(f"no {name}", where=self.path, rule="a clustering writes it")
-        return _Field(table[key], self.path, name)
-
-    def table(self, key: str) -> _Field:
-        field = self.at(key)
-        field._table()
-        return field
-
-    def column(self, key: str, count: int) -> _Field:
-        return self.at(key).of_length(count)
-
-    def items(self) -> list[_Field]:
-        if not isinstance(self.value, list):
-            raise self._wrong("a list")
-        return [_Field(v, self.path, f"{self.name}[{i}]") for i, v in enumerate(self.value)]
-
-    def of_length(self, count: int) -> _Field:
-        if not isinstance(self.value, list) or len(self.value) != count:
-            raise self._wrong(f"a list of {count:,}")
-        return self
-
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            raise self._wrong("a text")
-        return self.value
-
-    def whole(self, at_most: int = MOST) -> int:
-        if type(self.value) is not int or not 0 <= self.value <= at_most:
-            raise self._wrong(f"a whole number from 0 to {at_most:,}")
-        return self.value
-
-    def share(self) -> float:
-        if type(self.value) not in (int, float) or not 0 <= self.value <= 1:  # NaN is neither
-            raise self._wrong("a number from 0 to 1")
-        return float(self.value)
-
-    def share_or_none(self) -> float | None:
-        return None if self.value is None else self.share()
-
-    def wholes(self) -> NDArray[np.int64]:
-        return np.array([each.whole() for each in self.items()], np.int64)
-
-    def shares(self) -> NDArray[np.float64]:
-        return np.array([each.share() for each in self.items()], np.float64)
-
-    def _table(self) -> dict[str, Any]:
-        if not isinstance(self.value, dict):
-            raise self._wrong("a table")
-        return self.value
-
-    def _wrong(self, rule: str) -> LabelsError:
-        name = self.name or "the file"
-        return LabelsError(f"{name} has another value", where=self.path, rule=f"{name} is {rule}")

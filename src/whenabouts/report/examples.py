@@ -11,7 +11,7 @@ from whenabouts.core.ranking import order_keys, tie_ranks_of
 from whenabouts.metrics.video import VideoTruth
 from whenabouts.report.inputs import LabelledVideos
 from whenabouts.report.rated import ratio
-from whenabouts.report.timelines import Choice, most_of_thirds
+from whenabouts.report.timelines import Choice, best_to_worst
 
 MOST_RANKED = 10_000  # videos that examples are chosen among
 ROWS_AT_ONCE = 512
@@ -34,8 +34,7 @@ class Example:
     num_missed_hidden more are not listed."""
 
     video_id: str
-    group: str
-    ap: float
+    choice: Choice
     num_labels: int
     best: tuple[ScoredTopic, ...]
     missed: tuple[ScoredTopic, ...]
@@ -43,15 +42,16 @@ class Example:
 
 
 def choose_examples(videos: LabelledVideos, num: int) -> list[Choice]:
-    """The rule: order the videos by AP, cut the order in three, show those of each third with the
-    most labels. Where there are more than 10,000, so many at even distances are ordered."""
+    """The rule: of the videos with many labels those with the best AP, those around the middle and
+    those with the worst. Where there are more than 10,000, so many at even distances are ordered.
+    """
     labelled = np.flatnonzero(videos.truth.labels_per_video())
     at = np.linspace(0, len(labelled) - 1, min(MOST_RANKED, len(labelled))).round()
     rows = labelled[at.astype(np.int64)]
     ap = np.full(videos.truth.num_videos, np.nan)
     ap[rows] = video_ap(videos.truth, videos.values, rows)
     ranked = rows[np.lexsort((videos.ids[rows], -ap[rows]))]
-    return most_of_thirds(ranked, ap, videos.truth.labels_per_video(), num)
+    return best_to_worst(ranked, ap, videos.truth.labels_per_video(), num)
 
 
 def video_ap(
@@ -98,8 +98,7 @@ def build_example(videos: LabelledVideos, choice: Choice, num_topics: int) -> Ex
     )
     return Example(
         video_id=videos.ids[choice.video].decode("utf-8", "replace"),
-        group=choice.group,
-        ap=choice.ap,
+        choice=choice,
         num_labels=int(is_label.sum()),
         best=topics[:num_topics],
         missed=topics[num_topics:],

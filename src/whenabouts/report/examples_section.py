@@ -8,12 +8,13 @@ from whenabouts.report.examples import Example, ScoredTopic, build_example, choo
 from whenabouts.report.inputs import ReportInputs, ReportSettings
 from whenabouts.report.layout import missing, number, section
 from whenabouts.report.markup import Markup, join, shorten, tag
+from whenabouts.report.timelines import ap_and_place
 
 TITLE = "Example videos"
 RULE = (
-    "Videos are ordered by their AP (see Definitions) and cut in three; of each third those with "
-    "the most labels are shown. Of each video: the topics of the highest scores, best first, then "
-    "its labels that are not among them. "
+    "Videos are ordered by their AP (see Definitions). The best, the middle and the worst are "
+    "shown of the half with the most labels: with few of them an AP is chance. Of each video: the "
+    "topics of the highest scores, best first, then its labels that are not among them. "
 )
 RIGHT, WRONG = "\N{CHECK MARK}", "\N{MULTIPLICATION SIGN}"
 
@@ -26,7 +27,7 @@ def examples_section(inputs: ReportInputs, settings: ReportSettings) -> Markup:
         return section("examples", TITLE, missing("There is no video to show."))
     shown = [build_example(inputs.videos, choice, settings.num_topics) for choice in choices]
     parts: list[Markup] = [_key()]
-    for group, examples in groupby(shown, lambda example: example.group):
+    for group, examples in groupby(shown, lambda example: example.choice.group):
         parts.append(tag("h3", group))
         parts.append(tag("div", *map(_video, examples), class_="examples"))
     return section("examples", TITLE, *parts)
@@ -53,7 +54,7 @@ def _notes(example: Example) -> str:
     found = sum(topic.is_label for topic in example.best)
     hidden = example.num_missed_hidden
     notes = [
-        f"AP {example.ap:.3f}",
+        ap_and_place(example.choice),
         f"{found} of {example.num_labels} labels among the first {len(example.best)}",
         f"{hidden} more further down" if hidden else "",
     ]

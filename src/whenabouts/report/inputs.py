@@ -14,6 +14,7 @@ from whenabouts.core.scores import Scores
 from whenabouts.metrics.segment_map import SegmentEvaluation
 from whenabouts.metrics.video import VideoEvaluation, VideoTruth
 from whenabouts.report.pseudo_labels import PseudoLabels
+from whenabouts.report.tables_file import SystemTables
 
 NO_LABELS = segment_labels(
     np.array([], "S1"), np.array([], np.int64), np.array([], np.int64), np.array([], np.float32)
@@ -42,8 +43,8 @@ class ReportInputs:
     counted; video_metrics: the totals of `VideoEvaluation.to_dict()`; videos: instead of scores,
     truth and evaluation, where the scores are of whole videos;
     video_labels: class ids by video id, and vocabulary: topics by class id (for the labels outside
-    the evaluated classes); labels: pseudo-labels to tell of; facts: what else the head of the page
-    should state, by name.
+    the evaluated classes); labels: pseudo-labels to tell of; tables: of the whole system that the
+    scores are the outcome of; facts: what else the head of the page should state, by name.
     """
 
     title: str
@@ -55,6 +56,7 @@ class ReportInputs:
     video_metrics: Mapping[str, float | int | None] | None = None
     video_labels: Mapping[bytes, Sequence[int]] | None = None
     labels: PseudoLabels | None = None
+    tables: SystemTables | None = None
     vocabulary: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,9 +65,10 @@ class ReportInputs:
 class ReportSettings:
     """num_timelines: videos shown; num_topics: lines a timeline (more where more are rated), or
     topics of the highest scores a video;
-    num_extremes: classes in each of best and worst; pr_classes: class ids of the precision-recall
-    curves (none: the best, quartile and worst classes of at least min_positives rated positives);
-    segment_s: length of a segment; few_rated: a class with pseudo-labels and fewer rated positives
+    num_extremes: classes in each of best and worst, half as many of those that gain or lose most;
+    pr_classes: class ids of the precision-recall curves (none: the best, quartile and worst
+    classes of at least min_positives rated positives); segment_s: length of a segment;
+    few_rated: a class with pseudo-labels and fewer rated positives
     is a class gained.
     """
 

@@ -18,6 +18,7 @@ from whenabouts.report.labels_section import PSEUDO_LABELS, labels_section
 from whenabouts.report.layout import asset, document
 from whenabouts.report.markup import Markup, tag
 from whenabouts.report.run_sections import settings_section, training_section
+from whenabouts.report.system_section import SYSTEM, system_section
 from whenabouts.report.timelines_section import timelines_section
 
 CONTENTS = {
@@ -63,17 +64,23 @@ def build_report(inputs: ReportInputs, settings: ReportSettings) -> str:
 
 
 def contents_of(inputs: ReportInputs) -> dict[str, str]:
-    """Titles by key of the page's sections; pseudo-labels have one where there are some."""
+    """Titles by key of the page's sections; the whole system and pseudo-labels have one where
+    there is something to tell of them."""
     contents = dict(CONTENTS if inputs.videos is None else VIDEO_CONTENTS)
-    if inputs.labels is None:
-        return contents
+    before = {"headline": contents.pop("headline")}
     behind = {key: contents.pop(key) for key in ("settings", "definitions")}
-    return {**contents, "labels": PSEUDO_LABELS, **behind}
+    if inputs.tables is not None:
+        before["system"] = SYSTEM
+    if inputs.labels is not None:
+        contents["labels"] = PSEUDO_LABELS
+    return {**before, **contents, **behind}
 
 
 def _sections(inputs: ReportInputs, settings: ReportSettings) -> Iterator[Markup]:
     of_segments = inputs.videos is None
     yield headline_section(inputs)
+    if inputs.tables is not None:
+        yield system_section(inputs.tables, settings)
     yield training_section(inputs)
     yield classes_section(inputs, settings)
     if of_segments:

@@ -15,7 +15,7 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.scores import Attention, Scores
 from whenabouts.report.rated import RatedPairs, grouped_ap, rated_pairs, ratio
 
-THIRDS = ("Best third", "Middle third", "Worst third")
+BEST, MIDDLE, WORST = RANKED = ("Best videos", "Videos in the middle", "Worst videos")
 ONE_SIDED = "Most rated segments"  # no topic is rated both ways within any video
 UNRATED = "At even distances in the table"
 MOST_LINES = 7  # as many colours as can be told apart
@@ -23,11 +23,16 @@ MOST_LINES = 7  # as many colours as can be told apart
 
 @dataclass(frozen=True)
 class Choice:
-    """A video to show: its row in `video_ids`, its AP (NaN where none) and the group it is in."""
+    """A video to show: its row in `video_ids`, its AP (NaN where none) and the group it is in.
+
+    place: 1 is the best AP, and equals share it; of so many with an AP (0 where it has none).
+    """
 
     video: int
     ap: float
     group: str
+    place: int = 0
+    num_ranked: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,7 @@ class Timeline:
     """
 
     video_id: str
-    group: str
-    ap: float
+    choice: Choice
     labels: tuple[str, ...]
     starts_s: NDArray[np.int64]
     ends_s: NDArray[np.int64]
@@ -74,7 +78,8 @@ class Timeline:
 
 
 def choose_videos(truth: SegmentLabels, scores: Scores, num: int) -> list[Choice]:
-    """The rule: order the videos by AP, cut the order in three, show the most rated of each third.
+    """The rule: of the videos with many rated pairs those with the best AP, those around the middle
+    and those with the worst.
 
     A video's AP is the mean, over its topics rated both ways in it, of the AP of that topic's
     rated segments within the video. Without such videos the most rated are shown; without any
@@ -92,22 +97,46 @@ def choose_videos(truth: SegmentLabels, scores: Scores, num: int) -> list[Choice
     if not len(ranked):
         most = np.lexsort((scores.segments.video_ids, -num_rated))[:num]
         return [Choice(int(v), np.nan, ONE_SIDED) for v in most if num_rated[v]]
-    return most_of_thirds(ranked, ap, num_rated, num)
+    return best_to_worst(ranked, ap, num_rated, num)
 
 
-def most_of_thirds(
+def best_to_worst(
     ranked: NDArray[np.int64], ap: NDArray[np.float64], num_known: NDArray[np.int64], num: int
 ) -> list[Choice]:
-    """Of each third of the videos `ranked`, best first, those with the most known of them.
+    """The best, the middle and the worst of the videos `ranked`, best first; of equal AP those with
+    the most known of them.
 
-    ap and num_known (rated pairs, or labels) are over all videos.
+    ap and num_known (rated pairs, or labels) are over all videos. An AP of few is chance: only the
+    half with the most known (all equals, and as many as are shown) is chosen from.
     """
-    choices = []
-    shares = [len(share) for share in np.array_split(np.arange(num), 3)]
-    for group, third, share in zip(THIRDS, np.array_split(ranked, 3), shares):
-        chosen = third[np.sort(np.argsort(-num_known[third], kind="stable")[:share])]
-        choices += [Choice(int(v), float(ap[v]), group) for v in chosen]
-    return choices
+    if not len(ranked):
+        return []
+    of_all = np.sort(-ap[ranked])
+    most_known = np.sort(num_known[ranked])[::-1]
+    enough = most_known[: max(num, -(-len(ranked) // 2))][-1]
+    candidates = ranked[num_known[ranked] >= enough]
+    # Both orders prefer the more known of equals: from the worst end they come first too.
+    from_best = candidates[np.lexsort((-num_known[candidates], -ap[candidates]))]
+    from_worst = candidates[np.lexsort((-num_known[candidates], ap[candidates]))]
+    most, fewer, fewest = (
+        len(part) for part in np.array_split(range(min(num, len(candidates))), 3)
+    )
+    best = from_best[:most]
+    worst = from_worst[~np.isin(from_worst, best)][:fewer][::-1]
+    rest = from_best[~np.isin(from_best, [*best, *worst])]
+    middle = rest[(len(rest) - fewest) // 2 :][:fewest]
+    return [
+        Choice(int(v), float(ap[v]), group, 1 + int(np.searchsorted(of_all, -ap[v])), len(ranked))
+        for group, chosen in zip(RANKED, (best, middle, worst))
+        for v in chosen
+    ]
+
+
+def ap_and_place(choice: Choice) -> str:
+    """'AP 0.750, place 3 of 120'; nothing without an AP."""
+    if not np.isfinite(choice.ap):
+        return ""
+    return f"AP {choice.ap:.3f}, place {choice.place:,} of {choice.num_ranked:,}"
 
 
 def video_ap(pairs: RatedPairs, num_videos: int) -> NDArray[np.float64]:
@@ -143,8 +172,7 @@ def build_timeline(
     ends = np.minimum(starts + segment_s, np.append(starts[1:], np.iinfo(np.int64).max))
     return Timeline(
         video_id=video_id.decode("utf-8", "replace"),
-        group=choice.group,
-        ap=choice.ap,
+        choice=choice,
         labels=tuple(labels),
         starts_s=starts,
         ends_s=ends,

@@ -13,9 +13,10 @@ from whenabouts.report.plot_timeline import draw_timeline
 from whenabouts.report.style import inline_svg
 from whenabouts.report.timelines import (
     ONE_SIDED,
-    THIRDS,
+    RANKED,
     UNRATED,
     Timeline,
+    ap_and_place,
     build_timeline,
     choose_videos,
     label_names,
@@ -23,9 +24,9 @@ from whenabouts.report.timelines import (
 
 RULES = {
     **dict.fromkeys(
-        THIRDS,
-        "Videos are ordered by their AP (see Definitions) and cut in three; of each third those "
-        "with the most rated pairs are shown.",
+        RANKED,
+        "Videos are ordered by their AP (see Definitions). The best, the middle and the worst are "
+        "shown of the half with the most rated pairs: with few of them an AP is chance.",
     ),
     ONE_SIDED: "No video has a topic rated both ways, so the most rated videos are shown.",
     UNRATED: "No rated segments were given, so videos at even distances in the table are shown.",
@@ -46,8 +47,8 @@ def timelines_section(inputs: ReportInputs, settings: ReportSettings) -> Markup:
         return section("timelines", "Timelines", missing(text))
     parts: list[Markup] = [_key(shown)]
     for i, timeline in enumerate(shown):
-        if i == 0 or shown[i - 1].group != timeline.group:
-            parts.append(tag("h3", timeline.group))
+        if i == 0 or shown[i - 1].choice.group != timeline.choice.group:
+            parts.append(tag("h3", timeline.choice.group))
         parts.append(_video(timeline, f"t{i}"))
     return section("timelines", "Timelines", *parts)
 
@@ -74,7 +75,7 @@ def _key(shown: list[Timeline]) -> Markup:
         " rated positive, ",
         tag("span", class_="key", aria_hidden="true"),
         " rated negative, at the height of the score. ",
-        RULES[shown[0].group],
+        RULES[shown[0].choice.group],
         _about_attention(shown),
         between="",
     )
@@ -105,7 +106,7 @@ def _notes(timeline: Timeline) -> str:
     num_positive = sum(int(line.rated_positive.sum()) for line in lines)
     unscored = sum(int(np.isnan(line.rated_scores).sum()) for line in lines)
     notes = [
-        f"AP {timeline.ap:.3f}" if np.isfinite(timeline.ap) else "",
+        ap_and_place(timeline.choice),
         f"{num_positive} of {num_rated} rated pairs positive" if num_rated else "",
         f"{unscored} rated without a score, not drawn" if unscored else "",
         f"{timeline.num_rated_hidden} more rated topics" if timeline.num_rated_hidden else "",

@@ -1,1 +1,1 @@
-"""The whole published system as a plan of stages, what it costs, and its tables."""
+"""The whole published system, and our preset, as a plan of stages, what it costs, its tables."""

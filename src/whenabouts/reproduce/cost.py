@@ -93,24 +93,25 @@ def of_index(size: Size) -> Cost:
 def of_training(member: Member, size: Size, scale: Scale) -> Cost:
     weights: float
     products: float
-    if member.group in ("f-logi", "s-logi"):
-        frames = SEGMENT_FRAMES if member.group == "f-logi" else 1
+    if member.recipe in ("f-logi", "s-logi"):
+        frames = SEGMENT_FRAMES if member.recipe == "f-logi" else 1
         weights = size.width * size.num_classes
         products = LOGISTIC_STEPS[scale] * LOGISTIC_BATCH * frames * size.width * PRODUCTS_A_FRAME
-    elif member.group is None:
+    elif member.scores_videos:
         weights = size.width * size.num_video_classes
         frames = VIDEO_STEPS[scale] * BATCH * VIDEO_FRAMES[scale]
         products = VIDEO_STEPS[scale] * BATCH * weights + frames * size.width
     else:
-        weights, products = _of_attention(size, scale, is_wide=member.name.endswith("-2"))
+        weights, products = _of_attention(member, size, scale)
     # A step forward and two back, of a multiplication and an addition each.
     return Cost(START_S + 6 * products / FLOPS, KEPT_COPIES * FLOAT_BYTES * weights)
 
 
-def _of_attention(size: Size, scale: Scale, *, is_wide: bool) -> tuple[float, float]:
+def _of_attention(member: Member, size: Size, scale: Scale) -> tuple[float, float]:
     """(weights, products of one pass over all steps)"""
-    width = WIDTHS[scale] * (2 if is_wide else 1)
-    experts = 5 if is_wide else 1  # rows a class of a mixture of two: gates and experts
+    width = _embedding_width(member, scale)
+    # Rows a class of a mixture of two: gates and experts.
+    experts = 5 if member.setting("--model.head.kind") == "moe" else 1
     video_head, segment_head = (
         width * experts * count for count in (size.num_video_classes, size.num_classes)
     )
@@ -122,12 +123,17 @@ def _of_attention(size: Size, scale: Scale, *, is_wide: bool) -> tuple[float, fl
     return weights, BATCH * (pretrain * a_video + fine_tune * a_segment)
 
 
+def _embedding_width(member: Member, scale: Scale) -> int:
+    return int(member.setting("--model.embedding.width") or WIDTHS[scale])
+
+
 def of_prediction(member: Member, size: Size, scale: Scale, splits: tuple[str, ...]) -> Cost:
     frames = sum(size.frames[split] for split in splits)
-    if member.group is None:
+    if member.scores_videos:
         rows, columns, width = sum(size.videos[s] for s in splits), size.num_video_classes, 1
     else:
-        rows, columns, width = frames // SEGMENT_FRAMES, size.num_classes, WIDTHS[scale]
+        width = _embedding_width(member, scale)
+        rows, columns = frames // SEGMENT_FRAMES, size.num_classes
     products = frames * size.width * width + rows * columns * max(width, 64)
     return Cost(
         START_S + frames / FRAMES_PER_S + 2 * products / FLOPS, FLOAT_BYTES * rows * columns

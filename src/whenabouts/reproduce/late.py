@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from math import inf, isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from whenabouts.core.errors import StageError
 from whenabouts.recipes.published import ENSEMBLES, weights_of_present
 from whenabouts.workflow.stage import Commands, LateCommands
 
 FUSED = "-fused"  # behind the name of an ensemble
+MEAN, REFINED = "best-mean", "best-refined"  # of our preset
+GEOMETRIC = ("--kind", "geometric")
+Preset = Literal["published", "best"]
+# What a submission may be of: Scores by name.
+RESULTS: dict[Preset, tuple[str, ...]] = {
+    "published": tuple(name + FUSED for name in ENSEMBLES),
+    "best": (REFINED,),
+}
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 def average_present(weights: Mapping[Path, float], out: Path, then: Commands = ()) -> LateCommands:
     """The weighted mean of those members' Scores that there are. weights: by Scores folder."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
-        of_path = {str(path): weight for path, weight in weights.items()}
-        kept = weights_of_present(of_path, {str(path) for path in there})
-        words = ("ensemble", *kept, "-o", str(out), "--weights", *map(repr, kept.values()))
+        return (_average(weights, there, out), *then)
+
+    return commands
+
+
+def average_searched(
+    members: Iterable[Path], index: Path, out: Path, then: Commands = ()
+) -> LateCommands:
+    """The geometric mean of those members' Scores that there are, with weights from V2 of the
+    index."""
+
+    def commands(root: Path, there: frozenset[Path]) -> Commands:
+        kept = weights_of_present({str(path): 1.0 for path in members}, {str(p) for p in there})
+        words = ("ensemble", *kept, "-o", str(out), *GEOMETRIC, "--search", str(index))
         return (words, *then)
 
     return commands
+
+
+def average_as_on_v2(members: Iterable[Path], chosen: Path, out: Path) -> LateCommands:
+    """The geometric mean with the weights that a search on V2 found. chosen: its Scores, of members
+    of the same names; one that does not count there, or is not here, is left out."""
+
+    def commands(root: Path, there: frozenset[Path]) -> Commands:
+        found = used_weights(root / chosen)
+        weights = {path: found.get(path.name, 0.0) for path in members}
+        counted = {path: weight for path, weight in weights.items() if weight > 0}
+        return ((*_average(counted, there, out), *GEOMETRIC),)
+
+    return commands
+
+
+def _average(weights: Mapping[Path, float], there: frozenset[Path], out: Path) -> tuple[str, ...]:
+    of_path = {str(path): weight for path, weight in weights.items()}
+    kept = weights_of_present(of_path, {str(path) for path in there})
+    return ("ensemble", *kept, "-o", str(out), "--weights", *map(repr, kept.values()))
 
 
 def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> LateCommands:
@@ -44,12 +84,24 @@ def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> Late
     return commands
 
 
-def submit_best(target: str, out: Path) -> LateCommands:
-    """The submission file of the target by the ensemble that is best on V2."""
+def refine_as_on_v2(segments: Path, chosen: Path, out: Path) -> LateCommands:
+    """Refine with the shares that a search on V2 found, or none where it found that none pay.
+    chosen: its Scores."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
-        best = best_ensemble(root, _numbers(there))
-        scores = Path("scores", target, best + FUSED)
+        found = read_json(root / chosen / "made-by.json")["refined"]
+        shares = ("--smooth", str(found["smooth"]), "--centre", str(found["centre"]))
+        return (("refine", str(segments), "-o", str(out), *shares),)
+
+    return commands
+
+
+def submit_best(target: str, out: Path) -> LateCommands:
+    """The submission file of the target by what is best on V2."""
+
+    def commands(root: Path, there: frozenset[Path]) -> Commands:
+        best = best_result(root, _numbers(there))
+        scores = Path("scores", target, best)
         if scores not in there:
             raise StageError("not there", where=scores, rule=f"{best} is the best on V2")
         return (("submit", str(scores), "-o", str(out)),)
@@ -57,34 +109,57 @@ def submit_best(target: str, out: Path) -> LateCommands:
     return commands
 
 
-def report_best(index: Path, out: Path) -> LateCommands:
-    """The page about the ensemble that is best on V2."""
+def report_best(index: Path, tables: Path, out: Path) -> LateCommands:
+    """The page about what is best on V2, with the tables of all (a JSON file)."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
-        best = best_ensemble(root, _numbers(there))
-        title = f"whenabouts reproduce: {best}, fused with the video classifier"
-        scores = str(Path("scores", "v2", best + FUSED))
-        return (("report", scores, str(index), "-o", str(out), "--title", title),)
+        best = best_result(root, _numbers(there))
+        title = f"whenabouts reproduce: {_in_words(best)}"
+        scores = str(Path("scores", "v2", best))
+        words = ("report", scores, str(index), "-o", str(out), "--tables", str(tables))
+        return ((*words, "--title", title),)
 
     return commands
 
 
-def best_ensemble(root: Path, numbers: Iterable[Path]) -> str:
-    """The ensemble whose fused Scores have the best mAP on V2, the first of equals.
+def _in_words(result: str) -> str:
+    if result == REFINED:
+        return "our preset, refined"
+    return f"{result.removesuffix(FUSED)}, fused with the video classifier"
 
-    Raises StageError if none is evaluated.
+
+def results_of(presets: Collection[Preset]) -> tuple[str, ...]:
+    """The names of the Scores of which V2 chooses the best."""
+    return tuple(name for preset in PRESETS if preset in presets for name in RESULTS[preset])
+
+
+def best_result(root: Path, numbers: Iterable[Path]) -> str:
+    """The name of the fused or refined Scores with the best mAP on V2, the first of equals.
+
+    Raises StageError if none of them is evaluated.
     """
-    names = {path.name.removesuffix(FUSED): path for path in numbers}
-    found = {name: mean_ap(root / names[name]) for name in ENSEMBLES if name in names}
+    paths = {path.name: path for path in numbers}
+    names = [name for name in results_of(PRESETS) if name in paths]
+    found = {name: mean_ap(root / paths[name]) for name in names}
     if not found:
-        raise StageError("no ensemble is evaluated on V2", where=root, remedy="run one of E1..E5")
-    return max(found, key=lambda name: found[name])
+        raise StageError(
+            "no ensemble is evaluated on V2", where=root, remedy=f"run one of E1..E5, or {REFINED}"
+        )
+    return max(found, key=lambda name: -inf if isnan(found[name]) else found[name])
 
 
 def mean_ap(numbers: Path) -> float:
-    """mAP of segments in a folder that `evaluate --out` wrote."""
+    """mAP of segments in a folder that `evaluate --out` wrote; NaN where it is not defined."""
     value = read_json(numbers / "evaluation.json")["segments"]["mean_ap"]
     return float("nan") if value is None else float(value)
+
+
+def used_weights(scores: Path) -> dict[str, float]:
+    """What the members of an ensemble's Scores counted, by name; empty where it is not there."""
+    if not (scores / "made-by.json").is_file():
+        return {}
+    kept = read_json(scores / "made-by.json")
+    return {Path(member["scores"]).name: member["weight"] for member in kept["members"]}
 
 
 def _numbers(there: frozenset[Path]) -> list[Path]:

@@ -1,12 +1,14 @@
-"""The plan: every stage of the published system, each behind those it needs.
+"""The plan: every stage of what is to be reproduced, each behind those it needs.
 
     index -> video classifier, 4 logistic models -> pseudo-labels of a teacher and of clusters
           -> 8 attention models, 8 pseudo-label models -> Scores of V2 and of each target
           -> E1..E5 -> fused with the video classifier -> tables, submissions, report
 
+and, as another preset or beside it, our own models, their mean and its refinement (see `best`).
+
 While anything is chosen on V2, nothing has seen V2: models train on train + V1. What V2 chooses
-(the exponents of the best fusion, the ensemble that is submitted) is then applied to the targets:
-the test split, and further corpora whose truth nobody has seen.
+(the exponents of the best fusion, the weights and the refinement of our mean, what is submitted)
+is then applied to the targets: the test split, and further corpora whose truth nobody has seen.
 
     runs/NAME            scores/TARGET/NAME     numbers/NAME (of V2)     labels/SOURCE.parquet
     submissions/TARGET.csv                      tables.md, tables.json   report.html
@@ -18,14 +20,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whenabouts.recipes.published import ENSEMBLES, Scale, members, video_members
+from whenabouts.recipes import best
+from whenabouts.recipes.published import Precision, Scale, members, video_members
 from whenabouts.reproduce import cost
-from whenabouts.reproduce.late import FUSED, report_best, submit_best
+from whenabouts.reproduce.best import BestSet
+from whenabouts.reproduce.late import Preset, report_best, results_of, submit_best
+from whenabouts.reproduce.published import PublishedSet
 from whenabouts.reproduce.repeat import Repeat
 from whenabouts.reproduce.target import V2, Target, numbers, scores
 from whenabouts.workflow.stage import Commands, Graph, Stage, graph_of
 
-TABLES = (Path("tables.md"), Path("tables.json"))
+TABLES_MD, TABLES_JSON = Path("tables.md"), Path("tables.json")
 REPORT = Path("report.html")
 
 
@@ -35,7 +40,8 @@ class Plan:
 
     index: given, or made by these commands from these shards. targets: beyond V2. repeats: of the
     whole set of models, with other seeds. final: what scores the targets is trained once more, on
-    V2 too. device: of training and prediction.
+    V2 too. device: of training and prediction. precision: of attention models in training. presets:
+    which sets of models, one or both.
     """
 
     index: Path
@@ -45,6 +51,8 @@ class Plan:
     repeats: int = 1
     final: bool = False
     device: str = "auto"
+    precision: Precision = "auto"
+    presets: tuple[Preset, ...] = ("published",)
     index_commands: Commands = ()
     shards: tuple[Path, ...] = ()
 
@@ -52,25 +60,33 @@ class Plan:
     def v2(self) -> Target:
         return Target(V2, self.index, (V2,), self.size)
 
-    def repeat(self, number: int) -> Repeat:
-        """The stages of one set of models; the first one also scores the targets."""
-        targets = (self.v2, *self.targets) if number == 1 else (self.v2,)
-        videos, models = video_members(self.scale), members(self.scale)
-        return Repeat(
+    def sets(self, number: int) -> Iterator[PublishedSet | BestSet]:
+        """The sets of models of a repeat; the first one also scores the targets."""
+        repeat = Repeat(
             number,
-            videos=tuple(member.repeated(number) for member in videos),
-            models=tuple(member.repeated(number) for member in models),
             index=self.index,
             size=self.size,
             scale=self.scale,
-            targets=targets,
+            targets=(self.v2, *self.targets) if number == 1 else (self.v2,),
             final=self.final,
             device=self.device,
+            precision=self.precision,
         )
+        if "published" in self.presets:
+            videos = tuple(member.repeated(number) for member in video_members(self.scale))
+            models = tuple(member.repeated(number) for member in members(self.scale))
+            yield PublishedSet(repeat, videos, models)
+        if "best" in self.presets:
+            yield BestSet(repeat, tuple(m.repeated(number) for m in best.members(self.scale)))
+
+    def all_sets(self) -> Iterator[PublishedSet | BestSet]:
+        for number in range(1, self.repeats + 1):
+            yield from self.sets(number)
 
 
 def graph_of_plan(plan: Plan) -> Graph:
-    return graph_of([*_index(plan), *_repeats(plan), *_results(plan)])
+    of_models = (stage for each in plan.all_sets() for stage in each.stages())
+    return graph_of([*_index(plan), *of_models, *_results(plan)])
 
 
 def _index(plan: Plan) -> Iterator[Stage]:
@@ -82,30 +98,43 @@ def _index(plan: Plan) -> Iterator[Stage]:
         )  # fmt: skip
 
 
-def _repeats(plan: Plan) -> Iterator[Stage]:
-    for number in range(1, plan.repeats + 1):
-        yield from plan.repeat(number).stages()
-
-
 def _results(plan: Plan) -> Iterator[Stage]:
-    evaluated = [path for k in range(1, plan.repeats + 1) for path in plan.repeat(k).all_numbers()]
+    yield _tables(plan)
+    for target in (plan.v2, *plan.targets):
+        yield _submission(plan, target)
+    yield _report(plan)
+
+
+def _tables(plan: Plan) -> Stage:
+    evaluated = tuple(path for each in plan.all_sets() for path in each.all_numbers())
     words = (
         "reproduce", "-o", ".", "--tables",
-        "--scale", str(plan.scale), "--seeds", str(plan.repeats),
+        "--scale", str(plan.scale), "--seeds", str(plan.repeats), "--preset", *plan.presets,
     )  # fmt: skip
-    yield Stage("tables", (words,), TABLES, wanted=tuple(evaluated), seconds=cost.LIGHT_START_S)
-    chosen = tuple(numbers(name + FUSED) for name in ENSEMBLES)
-    for target in (plan.v2, *plan.targets):
-        scored = tuple(scores(target, name + FUSED) for name in ENSEMBLES)
-        out = Path("submissions", f"{target.name}.csv")
-        spent = cost.of_passes(target.size, target.splits, 1, 1)
-        yield Stage(
-            f"submit.{target.name}", submit_best(target.name, out), (out,),
-            wanted=(*chosen, *scored), seconds=spent.seconds, size_bytes=spent.size_bytes,
-        )  # fmt: skip
-    scored = tuple(scores(plan.v2, name + FUSED) for name in ENSEMBLES)
+    made = (TABLES_MD, TABLES_JSON)
+    return Stage("tables", (words,), made, wanted=evaluated, seconds=cost.LIGHT_START_S)
+
+
+def _submission(plan: Plan, target: Target) -> Stage:
+    out = Path("submissions", f"{target.name}.csv")
+    spent = cost.of_passes(target.size, target.splits, 1, 1)
+    return Stage(
+        f"submit.{target.name}", submit_best(target.name, out), (out,),
+        wanted=_numbers_and_scores(plan, target),
+        seconds=spent.seconds, size_bytes=spent.size_bytes,
+    )  # fmt: skip
+
+
+def _report(plan: Plan) -> Stage:
     spent = cost.of_passes(plan.size, (V2,), 4, 0)
-    yield Stage(
-        "report", report_best(plan.index, REPORT), (REPORT,),
-        inputs=(plan.index,), wanted=(*chosen, *scored), seconds=spent.seconds,
+    return Stage(
+        "report", report_best(plan.index, TABLES_JSON, REPORT), (REPORT,),
+        inputs=(plan.index, TABLES_JSON), wanted=_numbers_and_scores(plan, plan.v2),
+        seconds=spent.seconds,
     )  # fmt: skip
+
+
+def _numbers_and_scores(plan: Plan, target: Target) -> tuple[Path, ...]:
+    """What V2 says of the results, and their Scores of the target."""
+    names = results_of(plan.presets)
+    return (*map(numbers, names), *(scores(target, name) for name in names))

@@ -12,8 +12,9 @@ from whenabouts.core.errors import StageError, UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.corpus.splits import SPLITS
-from whenabouts.recipes.published import Scale
+from whenabouts.recipes.published import Precision, Scale
 from whenabouts.reproduce.cost import Size
+from whenabouts.reproduce.late import Preset
 from whenabouts.reproduce.plan import Plan
 from whenabouts.reproduce.target import V2, Target
 from whenabouts.workflow.stage import NAME
@@ -35,10 +36,14 @@ class Request:
     seeds: int = 1
     final: bool = False
     device: str = "auto"
+    precision: Precision = "auto"
+    presets: tuple[Preset, ...] = ("published",)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UsageError(f"--seeds is {self.seeds}", rule="it is 1 or more")
+        if not self.presets:
+            raise UsageError("--preset names none", rule="it is published, best or both")
 
 
 def read_request(root: Path) -> Request | None:
@@ -81,6 +86,8 @@ def plan_of(request: Request) -> Plan:
         repeats=request.seeds,
         final=request.final,
         device=request.device,
+        precision=request.precision,
+        presets=request.presets,
         index_commands=(folder.index_words(),) if folder else (),
         shards=folder.shards if folder else (),
     )

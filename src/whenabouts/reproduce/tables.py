@@ -1,4 +1,5 @@
-"""The tables of the paper beside ours: the mAP of each model (Table 2) and of E1..E5 (Table 3).
+"""The tables of the paper beside ours: the mAP of each model (Table 2) and of E1..E5 (Table 3); and
+the models and steps of our preset.
 
 From what stages left in the folder; what is not there is left out and said to be missing. A value
 is the mAP on V2: of each repeat, with mean and standard deviation (n - 1) where there are several.
@@ -7,7 +8,7 @@ is the mAP on V2: of each repeat, with mean and standard deviation (n - 1) where
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -15,6 +16,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from whenabouts.core.errors import StageError
+from whenabouts.recipes import best
 from whenabouts.recipes.published import (
     ENSEMBLES,
     PAPER_MAP,
@@ -23,10 +25,21 @@ from whenabouts.recipes.published import (
     members,
     published_weights,
 )
-from whenabouts.reproduce.late import FUSED, best_ensemble, mean_ap, read_json
+from whenabouts.reproduce.late import (
+    FUSED,
+    MEAN,
+    PRESETS,
+    REFINED,
+    Preset,
+    best_result,
+    mean_ap,
+    read_json,
+    results_of,
+    used_weights,
+)
 from whenabouts.reproduce.target import EXPONENTS, V2, numbers
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,22 +66,24 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def tables(root: Path, scale: Scale, repeats: int) -> dict[str, Any]:
+def tables(
+    root: Path, scale: Scale, repeats: int, presets: Collection[Preset] = PRESETS
+) -> dict[str, Any]:
     """Everything that the tables show and more, ready for JSON.
+
+    presets: of whose results one is chosen; shown is all that is there.
 
     Raises StageError if nothing is evaluated yet.
     """
     found, all_members = Found(root, scale, repeats), members(scale)
     models = [_model(found, member) for member in all_members]
     ensembles = [_ensemble(found, name, all_members) for name in ENSEMBLES]
-    known = [model for model in models if model["mean"] is not None]
-    if not known:
+    ours = _best(found)
+    best_single = _best_single(models) or _best_single(ours["models"] if ours else [])
+    if best_single is None:
         raise StageError("no model is evaluated on V2 yet", where=root)
-    best_single = max(known, key=lambda model: model["mean"])["name"]
-    fused = [numbers(name + FUSED) for name in ENSEMBLES]
-    fused = [path for path in fused if _is_there(root / path)]
-    chosen = best_ensemble(root, fused) + FUSED if fused else None
-    shown = [*ENSEMBLES, *(name + FUSED for name in ENSEMBLES)]
+    results = [path for path in map(numbers, results_of(presets)) if _is_there(root / path)]
+    shown = (*ENSEMBLES, MEAN, *results_of(PRESETS))
     return {
         "format": FORMAT,
         "scale": scale,
@@ -76,10 +91,17 @@ def tables(root: Path, scale: Scale, repeats: int) -> dict[str, Any]:
         "measure": "mAP on V2",
         "models": models,
         "ensembles": ensembles,
+        "best": ours,
         "best_single": best_single,
-        "chosen": chosen,
-        "classes": _classes(root, [best_single, *shown]),
+        "chosen": best_result(root, results) if results else None,
+        "classes": _classes(root, (best_single, *shown)),
     }
+
+
+def _best_single(models: Iterable[dict[str, Any]]) -> str | None:
+    """The name of the model with the best mean, the first of equals; None where none has one."""
+    known = [model for model in models if model["mean"] is not None]
+    return max(known, key=lambda model: model["mean"])["name"] if known else None
 
 
 def _named(name: str, repeat: int) -> str:
@@ -108,7 +130,7 @@ def _model(found: Found, member: Member) -> dict[str, Any]:
 def _ensemble(found: Found, name: str, all_members: Iterable[Member]) -> dict[str, Any]:
     published = ENSEMBLES[name]
     weights = published_weights(name, all_members)
-    used = _used_weights(found.root / "scores" / V2 / name)
+    used = used_weights(found.root / "scores" / V2 / name)
     fused = [
         {"video": video, "segment": segment, **found.values(f"{name}{FUSED}-{video}-{segment}")}
         for video, segment in EXPONENTS
@@ -127,14 +149,6 @@ def _ensemble(found: Found, name: str, all_members: Iterable[Member]) -> dict[st
     }
 
 
-def _used_weights(scores: Path) -> dict[str, float]:
-    """What the members counted, by name; empty where the ensemble is not there."""
-    if not (scores / "made-by.json").is_file():
-        return {}
-    kept = read_json(scores / "made-by.json")
-    return {Path(member["scores"]).name: member["weight"] for member in kept["members"]}
-
-
 def _searched(scores: Path) -> dict[str, Any]:
     """The exponents and the filter that a search on V2 found, and how far to trust them."""
     if not (scores / "made-by.json").is_file():
@@ -142,6 +156,69 @@ def _searched(scores: Path) -> dict[str, Any]:
     kept = read_json(scores / "made-by.json")
     across = kept["search"]["cross_validated"]
     return {"settings": kept["fused"], "cross_validated": across}
+
+
+# ---- our preset ----------------------------------------------------------------------------------
+
+
+def _best(found: Found) -> dict[str, Any] | None:
+    """Models and steps of our preset; None where nothing of it is there. missing: models that the
+    mean lacks."""
+    models = [
+        {"name": member.name, "recipe": member.recipe, **found.values(member.name)}
+        for member in best.members(found.scale)
+    ]
+    steps = [_mean_step(found), _refined_step(found)]
+    if all(each["mean"] is None for each in (*models, *steps)):
+        return None
+    used = (steps[0]["settings"] or {}).get("weights", {})
+    missing = sorted({model["name"] for model in models} - used.keys()) if used else []
+    return {"models": models, "steps": steps, "missing": missing}
+
+
+def _mean_step(found: Found) -> dict[str, Any]:
+    """settings: which way of choosing weights V2 preferred, and those. cross_validated: of that
+    way, of the best model alone and of equal weights, each chosen on one half of V2's videos and
+    scored on the other."""
+    scores = found.root / "scores" / V2 / MEAN
+    settings = across = None
+    if (scores / "made-by.json").is_file():
+        kept = read_json(scores / "made-by.json")
+        used = kept["search"]["used"]
+        settings = {**kept["ensemble"], "by": used, "weights": used_weights(scores)}
+        halves = {way["name"]: way["across_halves"] for way in kept["search"]["ways"]}
+        if halves[used] is not None:
+            across = {
+                "mean_ap": halves[used],
+                "single_mean_ap": halves["single"],
+                "equal_mean_ap": halves["equal"],
+            }
+    return _step(found, MEAN, "geometric mean, weights from V2", settings, across)
+
+
+def _refined_step(found: Found) -> dict[str, Any]:
+    """settings: smooth and centre, 0 where neither pays. cross_validated: of the best, and of the
+    scores as they were, chosen on one half of V2's videos and scored on the other."""
+    path = found.root / "scores" / V2 / REFINED / "made-by.json"
+    settings = across = None
+    if path.is_file():
+        kept = read_json(path)
+        settings, across = kept["refined"], kept["search"]["cross_validated"]
+    return _step(found, REFINED, "smoothed and centred by video, shares from V2", settings, across)
+
+
+def _step(
+    found: Found,
+    name: str,
+    says: str,
+    settings: dict[str, Any] | None,
+    across: dict[str, Any] | None,
+) -> dict[str, Any]:
+    of_step = {"name": name, "says": says, "settings": settings, "cross_validated": across}
+    return {**of_step, **found.values(name)}
+
+
+# ---- classes -------------------------------------------------------------------------------------
 
 
 def _classes(root: Path, names: Iterable[str]) -> dict[str, Any]:

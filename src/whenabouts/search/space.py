@@ -108,6 +108,13 @@ DEFAULTS: dict[str, Callable[[Any], Span]] = {
     "model.member.dropout": _same(DROPOUT),
     "model.member.hidden": _sizes,
 }
+# Where a kernel stands in for fine-tuning: what is of no use there, and what is in its place.
+UNUSED_BY_KERNEL = ("optimiser.", "strategy.negatives.")
+OF_KERNEL: dict[str, Callable[[Any], Span]] = {
+    "strategy.kernel.penalty": _around(10),
+    "strategy.kernel.prior": _same(Interval(0.0, 1.0)),
+    "strategy.kernel.bandwidth": _around(4),
+}
 DECAYED = ("optimiser.weight_decay", "strategy.pretrain.optimiser.weight_decay")
 
 
@@ -120,7 +127,10 @@ def default_space(recipe: Recipe) -> Space:
         choices = DECAYS.get(str(kind))
         if choices is not None:
             space[name] = choices
-    return space
+    if has.get("strategy.fine_tuning") != "kernel":
+        return space
+    space = {k: span for k, span in space.items() if not k.startswith(UNUSED_BY_KERNEL)}
+    return space | {name: span(has[name]) for name, span in OF_KERNEL.items()}
 
 
 # ---- the user's own ------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def _embedding(model: nn.Module, run: Run) -> Callable[[Tensor], Tensor]:
         raise RunError(
             "its model has no embedding of frames",
             where=run.path,
-            rule="att2, loss2, nl, se and fcfc have one",
+            rule="att2, loss2, nl, se, fcfc and lse have one",
             remedy="choose such a run, or leave --run out",
         )
     module = model.segment_module

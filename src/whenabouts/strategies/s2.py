@@ -3,7 +3,8 @@
 pretrain   the whole network with the video loss on train + V1; the mAP on V2 is watched with
            the segment head filled from the video head
 v1         the segment head starts from the video head's rows of the evaluated classes; the
-           segment module is fine-tuned with the segment loss on V1 at a lower rate
+           segment module is fine-tuned with the segment loss on V1 at a lower rate; or, with
+           `fine_tuning` kernel, stays as it is, and V1's rated segments are what to be near to
 final      if asked for: both again with V2 added and twice the iterations
 """
 
@@ -15,9 +16,12 @@ from typing import Literal
 
 from torch import nn
 
+from whenabouts.core.errors import SettingsError
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.models.hierarchical import Hierarchical
+from whenabouts.models.rated_kernel import KernelSettings
+from whenabouts.strategies.kernel import fit_kernel
 from whenabouts.strategies.pseudo import Pseudo, PseudoLabels, all_seen
 from whenabouts.strategies.s1 import rated_work
 from whenabouts.strategies.setup import Negatives, Setup, build_seeded, video_rows, watched_map
@@ -61,12 +65,24 @@ class Pretrain:
 @dataclass(frozen=True)
 class S2:
     """Settings of S2. negatives: in the fine-tuning, unrated classes as weak negatives. pseudo: in
-    the fine-tuning, pseudo-labels to learn from as well."""
+    the fine-tuning, pseudo-labels to learn from as well. fine_tuning: by gradient descent, or by
+    kernel logistic regression, which takes neither of them."""
 
     kind: Literal["s2"] = "s2"
     pretrain: Pretrain = field(default_factory=Pretrain)
     negatives: Negatives = field(default_factory=Negatives)
     pseudo: Pseudo = field(default_factory=Pseudo)
+    fine_tuning: Literal["gradient", "kernel"] = "gradient"
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+
+    def __post_init__(self) -> None:
+        if self.fine_tuning == "kernel" and (self.negatives.are_any or self.pseudo.labels):
+            raise SettingsError(
+                "it is 'kernel', with weak negatives or pseudo-labels beside it",
+                where="fine_tuning",
+                rule="kernel logistic regression learns from rated pairs alone",
+                remedy="leave these out, or fine-tune by gradient",
+            )
 
 
 def train_s2(
@@ -82,10 +98,12 @@ def train_s2(
     rounds = _Rounds(build, strategy, optimiser, loop, setup, setup.pseudo(strategy.pseudo))
     watched = setup.watched(rounds.build_seeded())
     pretrained = rounds.pretrain("pretrain", ("train", "v1"), None, watched)
-    found = rounds.fine_tune("v1", "pretrain", ("v1",), None, watched)
+    found = rounds.fine_tune("v1", pretrained, ("v1",), None, watched)
     if final:
-        rounds.pretrain("pretrain-final", ("train", "v1", "v2"), 2 * pretrained.best_step, None)
-        rounds.fine_tune("final", "pretrain-final", ("v1", "v2"), 2 * found.best_step, None)
+        again = rounds.pretrain(
+            "pretrain-final", ("train", "v1", "v2"), 2 * pretrained.best_step, None
+        )
+        rounds.fine_tune("final", again, ("v1", "v2"), 2 * found.best_step, None)
     return found
 
 
@@ -120,16 +138,20 @@ class _Rounds:
     def fine_tune(
         self,
         phase: str,
-        pretrained: str,
+        pretrained: Position,
         splits: tuple[Split, ...],
         num_steps: int | None,
         watched: RatedSegments | None,
     ) -> Position:
         setup, loop = self.setup, self.loop.of_length(num_steps)
         model = self.build_seeded()
-        load_weights(Folder(setup.run, pretrained).weights, model)
+        load_weights(Folder(setup.run, pretrained.phase).weights, model)
         assert isinstance(model, Hierarchical)
         model.copy_video_head(video_rows(setup.corpus, setup.team.device))
+        if self.strategy.fine_tuning == "kernel":
+            seen = all_seen(("train", *splits), None)
+            kernel = self.strategy.kernel
+            return fit_kernel(phase, pretrained, model, kernel, seen, splits, watched, setup)
         model.requires_grad_(False)
         for parameter in model.segment_parameters():
             parameter.requires_grad_(True)

@@ -79,8 +79,8 @@ def both_losses(model: Hierarchical, batch: VideoBatch, terms: Terms, head_rows:
     head_rows: the row of the video head of each evaluated class, -1 where there is none [C].
     """
     encoded, frame_attention = model.encode_segments(batch.features, batch.mask)
-    feature, attention = model.encode_video(padded(encoded, batch), batch.segment_mask)
-    loss: Tensor = video_bce(batch.labels, model.video_logits(feature), batch.num_videos)
+    logits, attention = model.video_logits(padded(encoded, batch), batch.segment_mask)
+    loss: Tensor = video_bce(batch.labels, logits, batch.num_videos)
     if terms.sparsity:
         loss = loss + terms.sparsity * (frame_attention.sum() + attention.sum()) / batch.num_videos
     if terms.segment_weight:

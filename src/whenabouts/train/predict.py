@@ -159,7 +159,7 @@ def _write_with_attention(
 def _write_encoded(model: Hierarchical, chunk: SegmentChunk, writer: ScoresWriter) -> Tensor:
     """Scores and frame attention of a chunk, from one encoding; returns its features [B, E]."""
     encoded, attention = model.encode_segments(chunk.features, chunk.mask)
-    writer.write(chunk.first, model.segment_head(encoded).sigmoid_().cpu().numpy())
+    writer.write(chunk.first, model.segment_logits(encoded).sigmoid_().cpu().numpy())
     kept = attention.masked_fill(~chunk.mask, torch.nan)
     writer.write_frame_attention(chunk.first, kept.cpu().numpy())
     return encoded
@@ -171,7 +171,7 @@ def segment_attention(
     """The attention on the N segments, one after another, of B whole videos."""
     padded = encoded.new_zeros(*segment_mask.shape, encoded.shape[1])
     padded[segment_mask] = encoded
-    return model.encode_video(padded, segment_mask)[1][segment_mask]
+    return model.video_logits(padded, segment_mask)[1][segment_mask]
 
 
 def _scores(model: nn.Module, chunk: SegmentChunk | VideoChunk) -> NDArray[np.float32]:
