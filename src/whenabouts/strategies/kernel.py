@@ -20,6 +20,7 @@ from whenabouts.train.checkpoint import Position, load_weights, save_weights
 from whenabouts.train.fit import Folder
 
 AT_ONCE = 1024  # segments encoded at a time
+FIT = 1  # the step of the log line: the phase has this one
 
 
 def fit_kernel(
@@ -56,7 +57,7 @@ def fit_kernel(
     # Its one line is the first behind the pre-training: a process may have died in front of it.
     is_logged = setup.log.position() != pretrained.log_position
     if watched is not None and team.is_main and not is_logged:
-        setup.log.write("evaluate", found.step, phase=phase, split="v2", mean_ap=found.best)
+        setup.log.write("evaluate", FIT, phase=phase, split="v2", mean_ap=found.best)
     setup.ended[phase] = Ended(found, trained_on, "mean_ap", {})
     return found
 
