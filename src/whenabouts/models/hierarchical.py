@@ -28,8 +28,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from whenabouts.core.errors import SettingsError
 from whenabouts.models.attention import AttentionPool, AttentionSegment, AttentionSettings
+from whenabouts.models.checks import refuse_not_above_zero
 from whenabouts.models.embedding import EmbeddingSettings
 from whenabouts.models.fcfc import FrameMix, FrameMixSettings
 from whenabouts.models.heads import HeadSettings, build_head, copy_rows
@@ -110,9 +110,7 @@ class LSE(_AttendedFrames):
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sharpness > 0:
-            fact = f"the value is {self.sharpness}"
-            raise SettingsError(fact, where="sharpness", rule="it must be above 0")
+        refuse_not_above_zero(self, "sharpness")
 
 
 HierarchicalSettings = Att2 | Loss2 | NL | SE | FCFC | LSE

@@ -19,8 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from whenabouts.core.errors import SettingsError
-from whenabouts.models.checks import refuse_sizes_below_one
+from whenabouts.models.checks import refuse_not_above_zero, refuse_sizes_below_one
 from whenabouts.models.logistic import mean_over_frames
 from whenabouts.models.nextvlad import NeXtVLAD, NeXtVLADNetwork
 from whenabouts.models.normed import Normed
@@ -41,9 +40,7 @@ class MixNeXtVLAD:
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_members")
-        if not self.temperature > 0:
-            fact = f"the value is {self.temperature}"
-            raise SettingsError(fact, where="temperature", rule="it must be above 0")
+        refuse_not_above_zero(self, "temperature")
 
 
 class NeXtVLADMixture(nn.Module):

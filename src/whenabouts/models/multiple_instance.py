@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from whenabouts.core.errors import SettingsError
-from whenabouts.models.checks import refuse_sizes_below_one
+from whenabouts.models.checks import refuse_not_above_zero, refuse_sizes_below_one
 from whenabouts.models.heads import HeadSettings, build_head
 from whenabouts.models.windows import window_means
 
@@ -47,9 +46,7 @@ class MIL:
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_windows", "num_drawn")
-        if not self.sharpness > 0:
-            fact = f"the value is {self.sharpness}"
-            raise SettingsError(fact, where="sharpness", rule="it must be above 0")
+        refuse_not_above_zero(self, "sharpness")
 
 
 class MultipleInstance(nn.Module):
