@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,24 @@ def test_frames_are_those_of_the_records(odd_corpus, odd_videos):
         assert len(found) == 2
         for feature, frames in enumerate(found):
             np.testing.assert_array_equal(frames, list_of(video, feature), strict=True)
+
+
+def test_the_digest_tells_data_apart_and_not_where_it_lies(odd_corpus):
+    same = replace(odd_corpus, path=Path("elsewhere"), shard_paths=(), shard=odd_corpus.shard + 1)
+    assert same.digest == odd_corpus.digest
+    assert len(odd_corpus.digest) == 32
+    found = {odd_corpus.digest}
+    for name in ("labels", "rated_start_s", "rated_class", "rated_score"):
+        lists = getattr(odd_corpus, name)
+        assert len(lists.values)
+        found.add(replace(odd_corpus, **{name: replace(lists, values=lists.values + 1)}).digest)
+        moved = lists.offsets.copy()
+        moved[1:-1] = moved[-1]
+        found.add(replace(odd_corpus, **{name: replace(lists, offsets=moved)}).digest)
+    for name in ("split", "num_frames"):
+        found.add(replace(odd_corpus, **{name: getattr(odd_corpus, name) + 1}).digest)
+    found.add(replace(odd_corpus, video_ids=odd_corpus.video_ids[::-1]).digest)
+    assert len(found) == 1 + 2 * 4 + 2 + 1
 
 
 def test_frames_are_views_of_the_shard(odd_corpus):

@@ -52,6 +52,7 @@ def test_what_a_new_run_holds(path: Path, corpus: Corpus) -> None:
         "recipe": to_dict(s_logi()),
         "dataset": json.loads(json.dumps(to_dict(corpus.dataset))),
         "corpus": str(corpus.path),
+        "corpus_digest": corpus.digest,
         "whenabouts": __version__,
     }
     assert read_classes(path / "classes.csv") == corpus.classes
@@ -130,6 +131,22 @@ def test_other_classes_are_refused(path: Path, corpus: Corpus) -> None:
             create_run(path, s_logi(), other, resume=True)
     unnamed = replace(corpus, classes=ClassOrder.of(corpus.classes.ids))
     create_run(path, s_logi(), unnamed, resume=True)  # only the order counts
+
+
+@pytest.mark.parametrize("name", ["video_ids", "split", "num_frames"])
+def test_other_data_is_refused(name: str, path: Path, corpus: Corpus) -> None:
+    values = getattr(corpus, name).copy()
+    values[0] = b"other" if name == "video_ids" else values[0] + 1
+    message = r"other videos, splits, labels or ratings than when the run began.*\.index\)"
+    with pytest.raises(RunError, match=message):
+        create_run(path, s_logi(), replace(corpus, **{name: values}), resume=True)
+
+
+def test_a_run_that_does_not_say_what_data_it_had_is_resumed(path: Path, corpus: Corpus) -> None:
+    kept = json.loads((path / "recipe.json").read_text())
+    del kept["corpus_digest"]
+    (path / "recipe.json").write_text(json.dumps(kept))
+    create_run(path, s_logi(), replace(corpus, split=corpus.split[::-1]), resume=True)
 
 
 # ---- opening -------------------------------------------------------------------------------------

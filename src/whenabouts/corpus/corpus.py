@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 from collections.abc import Sequence
@@ -137,6 +138,19 @@ class Corpus:
         names = dict(zip(self.classes.ids, self.classes.names))
         ids = np.union1d(self.labels.values, np.asarray(self.classes.ids, np.int64))
         return ClassOrder.of(ids.tolist(), names)
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for corpora of the same videos, splits, labels and ratings, wherever they lie.
+
+        Frames count by their number only: their bytes were checked when the shards were indexed.
+        """
+        lists = (self.labels, self.rated_start_s, self.rated_class, self.rated_score)
+        parts = (self.video_ids, self.split, self.num_frames)
+        found = hashlib.blake2b(digest_size=16)
+        for array in (*parts, *(part for each in lists for part in (each.offsets, each.values))):
+            found.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return found.hexdigest()
 
     @cached_property
     def buffers(self) -> ShardBuffers:

@@ -130,6 +130,7 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
         "recipe": to_dict(recipe),
         "dataset": to_dict(corpus.dataset),
         "corpus": str(corpus.path),
+        "corpus_digest": corpus.digest,
     }
     recipe_path = path / "recipe.json"
     if not recipe_path.exists():
@@ -161,6 +162,13 @@ def _check_same(recipe_path: Path, described: dict[str, Any], corpus: Corpus) ->
     for file, classes in (("", corpus.classes), ("video-", corpus.video_classes)):
         if read_classes(recipe_path.with_name(f"{file}classes.csv")).ids != classes.ids:
             raise RunError(f"the corpus has other {file}classes than the run", where=corpus.path)
+    if kept.get("corpus_digest", corpus.digest) != corpus.digest:  # older runs do not say
+        raise RunError(
+            "the corpus has other videos, splits, labels or ratings than when the run began",
+            where=corpus.path,
+            rule="a resumed run goes on with the data it had",
+            remedy=f"pass the index it began with ({kept.get('corpus')}), or choose another --out",
+        )
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
