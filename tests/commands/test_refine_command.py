@@ -16,7 +16,7 @@ from whenabouts.core.segments import SegmentTable
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.ensemble import rated_pairs
 from whenabouts.ensemble.context import Context, refine
-from whenabouts.ensemble.context_search import GRID, search_context
+from whenabouts.ensemble.context_search import search_context
 from whenabouts.metrics.segment_map import evaluate_scores
 
 Capture = pytest.CaptureFixture[str]
@@ -59,6 +59,7 @@ def mean_ap(corpus: Corpus, scores: Scores) -> float:
         (("--smooth", 0.25), Context(0.25, 0)),
         (("--centre", 2), Context(0, 2)),
         (("--smooth", 0.3, "--centre", 0.5), Context(0.3, 0.5)),
+        (("--alike", 1.5, "--centre", 0.5), Context(0, 0.5, 1.5)),
     ],
 )
 def test_settings(
@@ -80,12 +81,14 @@ def test_settings(
 
 
 def test_the_result_in_words(scored: Path, tmp_path: Path, capsys: Capture) -> None:
-    words = ("-o", tmp_path / "f", "--smooth", 0.3, "--centre", 1)
+    words = ("-o", tmp_path / "f", "--smooth", 0.3, "--centre", 1, "--alike", 2 / 3)
     code, out, err = run(capsys, "refine", scored, *words)
     assert (code, err) == (0, "")
     num_segments = len(open_scores(scored).segments)
-    expected = f"{tmp_path / 'f'}: smooth 0.3, centre 1, of {num_segments:,} segments x 4 classes, "
-    assert out.startswith(expected + "in ")
+    expected = (
+        f"{tmp_path / 'f'}: alike 0.6667, smooth 0.3, centre 1, of {num_segments:,} segments "
+    )
+    assert out.startswith(expected + "x 4 classes, in ")
     assert out.count("\n") == 1
 
 
@@ -99,7 +102,7 @@ def test_the_search_writes_what_pays(
     truth = corpus.rated(corpus.rows(["v2"]))
     expected = search_context(truth, open_scores(offset))
     assert result["search"] == {"splits": ["v2"], **json.loads(json.dumps(expected.to_dict()))}
-    assert result["search"]["num_trials"] == len(GRID)
+    assert result["search"]["num_trials"] == 252
     found = open_scores(tmp_path / "f")
     assert found.made_by["search"] == result["search"]
     assert found.made_by["refined"] == result["settings"]
@@ -116,14 +119,14 @@ def test_the_search_in_words(offset: Path, corpus: Corpus, tmp_path: Path, capsy
     code, out, err = run(capsys, "refine", *words)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["mAP", "smooth", "centre"]
+    assert lines[0].split() == ["mAP", "alike", "smooth", "centre"]
     assert len({len(line) for line in lines[:11]}) == 1
     for line, trial in zip(lines[1:11], told["trials"], strict=False):
-        cells = [f"{trial['smooth']:g}", f"{trial['centre']:g}"]
+        cells = [f"{trial['alike']:.4g}", f"{trial['smooth']:g}", f"{trial['centre']:g}"]
         assert line.split() == [f"{trial['mean_ap']:.4f}", *cells]
     cross = told["cross_validated"]
     assert lines[11] == (
-        f"{len(GRID)} tried on {told['num_pairs']:,} rated pairs: best "
+        f"252 tried on {told['num_pairs']:,} rated pairs: best "
         f"{told['best']['mean_ap']:.4f}, as it is {told['as_it_is']['mean_ap']:.4f}"
     )
     assert lines[12] == (
@@ -132,8 +135,10 @@ def test_the_search_in_words(offset: Path, corpus: Corpus, tmp_path: Path, capsy
         "used"
     )
     settings = told["best"]
-    start = f"{tmp_path / 'f'}: smooth {settings['smooth']:g}, centre {settings['centre']:g}, of "
-    assert lines[13].startswith(start)
+    assert lines[13].startswith(
+        f"{tmp_path / 'f'}: alike {settings['alike']:.4g}, smooth {settings['smooth']:g}, "
+        f"centre {settings['centre']:g}, of "
+    )
     assert len(lines) == 14
 
 
@@ -159,12 +164,12 @@ def test_what_does_not_pay_leaves_the_scores(
     right = write_scores(tmp_path / "s", scores.segments, scores.classes.ids, values)
     words = (right.path, "-o", tmp_path / "f", "--search", corpus.path)
     result = refined(capsys, *words)
-    assert result["settings"] == {"smooth": 0, "centre": 0}
+    assert result["settings"] == {"smooth": 0, "centre": 0, "alike": 0}
     assert result["search"]["used"] == result["search"]["as_it_is"]
     np.testing.assert_array_equal(open_scores(tmp_path / "f").values, values)
     lines = run(capsys, "refine", *words).out.splitlines()
     assert told in lines[12]
-    assert "smooth 0, centre 0, of" in lines[13]
+    assert "alike 0, smooth 0, centre 0, of" in lines[13]
 
 
 def test_a_note_where_the_model_has_seen_the_split(
@@ -190,6 +195,8 @@ def test_a_note_where_the_model_has_seen_the_split(
         (("--centre", "nan"), "centre is nan"),
         (("--smooth", "much"), "--smooth"),
         (("--search", "INDEX", "--smooth", 0.1), "--search chooses them; leave them out"),
+        (("--alike", -1), "alike is -1.0"),
+        (("--search", "INDEX", "--alike", 0.1), "--search chooses them; leave them out"),
         (("--search", "INDEX", "--centre", 0.1), "--search chooses them; leave them out"),
         (("--search", "INDEX", "--splits", "v3"), "no split 'v3'"),
         (("--search", "INDEX", "--splits", "test"), "no rated segments in splits test"),

@@ -11,24 +11,25 @@ import pytest
 
 from ensemble_world import shuffled, with_values
 from fusion_world import CLASSES, write_scores, write_videos
-from ranking_oracle import labels
+from ranking_oracle import labels, table
 from whenabouts.core.errors import LabelsError, ScoresError
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import SegmentTable
-from whenabouts.ensemble import context_search as search_module
 from whenabouts.ensemble.context import AS_IT_IS, Context, refine
 from whenabouts.ensemble.context_search import (
+    ALIKE,
     CENTRE,
-    GRID,
     SMOOTH,
+    grid_of,
     pairs_in_context,
     search_context,
 )
 from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import evaluate_scores
 
-SMALL_GRID = tuple(Context(*each) for each in product((0, 0.3, 1), (0, 0.5, 1)))
+SMALL_GRID = tuple(Context(*each) for each in product((0, 0.3, 1), (0, 0.5, 1), (0, 0.4)))
+WIDTHS = (0.4, 0, 0.4)
 
 
 def random_world(
@@ -100,7 +101,7 @@ def test_what_is_gathered_is_what_is_written(dtype: type, tmp_path: Path) -> Non
     rows = scores.segments.rows_of(truth.video, truth.start_s)
     columns = scores.classes.columns(truth.class_id)
     kept = (rows >= 0) & (columns >= 0)
-    pairs = pairs_in_context(truth, scores)
+    pairs = pairs_in_context(truth, scores, WIDTHS)
     for settings in SMALL_GRID:
         refine(scores, tmp_path / "o", settings)
         expected = open_scores(tmp_path / "o").values[rows[kept], columns[kept]]
@@ -112,7 +113,7 @@ def test_each_half_has_the_map_of_its_own_videos(tmp_path: Path) -> None:
     truth, scores = random_world(tmp_path, 2)
     in_first = first_half(truth.video)
     assert 0 < in_first.sum() < len(truth)
-    pairs = pairs_in_context(truth, scores)
+    pairs = pairs_in_context(truth, scores, WIDTHS)
     for settings in SMALL_GRID:
         parts = (truth, truth.take(in_first), truth.take(~in_first))
         expected = [written_map(scores, settings, tmp_path / "o", part) for part in parts]
@@ -126,16 +127,6 @@ def test_the_order_of_ratings_and_rows_is_irrelevant(tmp_path: Path) -> None:
     mixed = truth.take(rng.permutation(len(truth)))
     assert search_context(mixed, scores, SMALL_GRID) == expected
     assert search_context(mixed, shuffled(scores, tmp_path / "m", rng), SMALL_GRID) == expected
-
-
-@pytest.mark.parametrize("few", [1, 20])
-def test_few_scores_at_once_change_nothing(
-    few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    truth, scores = random_world(tmp_path, 4)
-    expected = search_context(truth, scores, SMALL_GRID)
-    monkeypatch.setattr(search_module, "SCORES_AT_ONCE", few)
-    assert search_context(truth, scores, SMALL_GRID) == expected
 
 
 # ---- the search ----------------------------------------------------------------------------------
@@ -158,6 +149,26 @@ def test_noise_of_segments_is_found_and_smoothed(tmp_path: Path) -> None:
     found = search_context(*planted_world(tmp_path, offsets=0, noise=2))
     assert found.best.settings.smooth >= 0.4
     assert found.best.mean_ap > found.as_it_is.mean_ap + 0.05
+    assert found.used == found.best
+
+
+def test_what_comes_back_is_found_and_shared(tmp_path: Path) -> None:
+    """Of 20 classes, two scenes take turns: what is beside a segment in time is never like it."""
+    rng = np.random.default_rng(0)
+    ids = np.array([b"v%02d" % v for v in range(60)])
+    video, starts = np.repeat(np.arange(60), 12), np.tile(np.arange(12) * 5, 60)
+    scenes = rng.random((60, 2, 20)) < 0.5
+    shows = scenes[video, np.arange(720) % 2]
+    logits = 2 * shows - 1 + 2 * rng.normal(size=shows.shape)
+    values = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    scores = write_scores(tmp_path / "s", SegmentTable(ids, video, starts), range(20), values)
+    row, column = np.divmod(rng.choice(14400, 4000, replace=False), 20)
+    truth = segment_labels(ids[video[row]], starts[row], column, shows[row, column].astype(float))
+    found = search_context(truth, scores)
+    best = found.best.settings
+    assert (best.alike > 0, best.smooth) == (True, 0)
+    in_time = max(trial.mean_ap for trial in found.trials if not trial.settings.alike)
+    assert found.best.mean_ap > in_time + 0.03
     assert found.used == found.best
 
 
@@ -204,8 +215,27 @@ def test_trials_are_best_first_and_equals_as_tried(tmp_path: Path) -> None:
 def test_the_grid() -> None:
     assert SMOOTH == (0, 0.1, 0.2, 0.3, 0.4, 0.5)
     assert CENTRE == (0, 0.1, 0.2, 0.3, 0.5, 0.7, 1)
-    assert len(set(GRID)) == 42
-    assert GRID[0] == AS_IT_IS
+    assert ALIKE == (0, 0.1, 0.15, 0.2, 0.25, 0.3)
+    grid = grid_of(4)
+    assert len(set(grid)) == 252
+    assert grid[0] == AS_IT_IS
+    assert {each.alike for each in grid} == {0, 0.4, 0.6, 0.8, 1, 1.2}
+    assert set(grid_of(0)) == {each for each in grid if not each.alike}
+
+
+def test_the_grid_has_parts_of_the_typical_distance(tmp_path: Path) -> None:
+    """Of two videos with a rating: their segments are 1, 1 and 2 classes apart, and 2. The third
+    has none."""
+    values = [[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
+    rows = table("a:0", "a:5", "a:10", "b:0", "b:5", "c:0", "c:5")
+    scores = write_scores(tmp_path / "s", rows, [7, 3, 1], np.array(values, np.float32))
+    truth = labels(("a:0", 7, 1), ("b:0", 3, 0))
+    found = search_context(truth, scores)
+    tried = {trial.settings.alike for trial in found.trials}
+    assert sorted(tried) == pytest.approx([share * 1.5 for share in ALIKE])
+    alone = write_scores(tmp_path / "t", table("a:0", "b:0"), [7], np.ones((2, 1), np.float32))
+    found = search_context(labels(("a:0", 7, 1)), alone)
+    assert {trial.settings.alike for trial in found.trials} == {0}
 
 
 def test_the_estimate_is_chosen_on_one_half_and_scored_on_the_other(tmp_path: Path) -> None:
@@ -249,7 +279,7 @@ def test_the_report_as_json(tmp_path: Path) -> None:
     assert told["num_trials"] == len(told["trials"]) == len(SMALL_GRID)
     assert told["best"] == told["used"] == told["trials"][0]
     assert told["num_pairs"] == found.num_pairs == 2000
-    expected = {"smooth": 0, "centre": 0, "mean_ap": found.as_it_is.mean_ap}
+    expected = {"smooth": 0, "centre": 0, "alike": 0, "mean_ap": found.as_it_is.mean_ap}
     assert told["as_it_is"] == expected
     assert set(told["cross_validated"]) == {"chosen", "mean_ap", "as_it_is_mean_ap"}
 

@@ -141,7 +141,7 @@ def chosen(tmp_path: Path) -> Path:
     weights = {"best-att2": 0.0, "best-nl": 0.5, "best-lse-2": 0.2, "best-lse-1": 0.3}
     used = [{"scores": f"scores/v2/{name}", "weight": w} for name, w in weights.items()]
     put_made_by(tmp_path, "best-mean", {"ensemble": {"kind": "geometric"}, "members": used})
-    put_refined(tmp_path, {"smooth": 0.3, "centre": 0.5})
+    put_refined(tmp_path, {"smooth": 0.3, "centre": 0.5, "alike": 2.5})
     return tmp_path
 
 
@@ -172,15 +172,15 @@ def test_weights_of_models_that_do_not_score_the_target_raise_the_others(ours, c
         words(ours["other.best-mean"], chosen, left)
 
 
-@pytest.mark.parametrize("settings", [(0.3, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize("settings", [(1.25, 0.3, 0.5), (0.0, 0.0, 0.0)])
 def test_a_target_is_refined_as_v2_chose(ours, chosen, settings):
-    smooth, centre = settings
-    put_refined(chosen, {"smooth": smooth, "centre": centre})
+    alike, smooth, centre = settings
+    put_refined(chosen, {"smooth": smooth, "centre": centre, "alike": alike})
     stage = ours["test.best-refined"]
     assert stage.inputs == (Path("scores/test/best-mean"), Path("scores/v2/best-refined"))
     assert words(stage, chosen) == (
         "refine scores/test/best-mean -o scores/test/best-refined "
-        f"--smooth {smooth} --centre {centre}"
+        f"--alike={alike} --smooth={smooth} --centre={centre}"
     )
 
 

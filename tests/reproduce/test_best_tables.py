@@ -37,7 +37,7 @@ MEAN = {
     },
 }
 REFINED = {
-    "refined": {"smooth": 0.3, "centre": 0.5},
+    "refined": {"smooth": 0.3, "centre": 0.5, "alike": 1.25},
     "search": {"cross_validated": ACROSS},
 }
 
@@ -101,7 +101,7 @@ def test_steps(ours):
         "values": [0.8, 0.78],
     }
     assert (refined["name"], refined["values"]) == ("best-refined", [0.82])
-    assert refined["settings"] == {"smooth": 0.3, "centre": 0.5}
+    assert refined["settings"] == {"smooth": 0.3, "centre": 0.5, "alike": 1.25}
     assert refined["cross_validated"] == ACROSS
 
 
@@ -195,8 +195,8 @@ def test_markdown_of_ours_alone(ours):
         "convex: best-lse-1 0.75, best-lse-2 0.25 | 0.7700 (0.7400) |"
     )
     assert lines[11] == (
-        "| best-refined | smoothed and centred by video, shares from V2 | 0.8200 | +0.0200 | "
-        "smooth 0.3, centre 0.5 | 0.8100 (0.7900) |"
+        "| best-refined | smoothed and centred by video, settings from V2 | 0.8200 | +0.0200 | "
+        "alike 1.25, smooth 0.3, centre 0.5 | 0.8100 (0.7900) |"
     )
     assert "best-mean lacks best-att2: its weights are of the others." in lines
     told = "\n".join(lines)
@@ -214,7 +214,7 @@ def test_markdown_of_repeats(ours):
     told = markdown(tables(ours, "small", 2))
     assert "| best-lse-1 | lse | 0.7400 ± 0.0283 |" in told
     assert "| best-mean | geometric mean, weights from V2 | 0.7900 ± 0.0141 | +0.0400 |" in told
-    assert "| 0.8200 | +0.0300 | smooth" in told
+    assert "| 0.8200 | +0.0300 | alike" in told
 
 
 def test_markdown_of_both(both):
@@ -231,9 +231,9 @@ def test_markdown_of_both(both):
 
 
 def test_scores_that_stay_as_they_are_say_so(ours):
-    settings = {"refined": {"smooth": 0.0, "centre": 0.0}}
+    settings = {"refined": {"smooth": 0.0, "centre": 0.0, "alike": 0.0}}
     _write(ours, "best-refined", {**REFINED, **settings})
-    assert "| as it is: neither pays |" in markdown(tables(ours, "small", 1))
-    half = {"refined": {"smooth": 0.0, "centre": 0.1}}
+    assert "| as it is: nothing pays |" in markdown(tables(ours, "small", 1))
+    half = {"refined": {"smooth": 0.0, "centre": 0.1, "alike": 0.0}}
     _write(ours, "best-refined", {**REFINED, **half})
-    assert "| smooth 0, centre 0.1 |" in markdown(tables(ours, "small", 1))
+    assert "| alike 0, smooth 0, centre 0.1 |" in markdown(tables(ours, "small", 1))

@@ -31,15 +31,17 @@ MOST_TRIALS = 10
 
 @dataclass(frozen=True)
 class Refine:
-    """Refine segment scores by the scores around them: smooth in time, centre by video.
+    """Refine segment scores by those of their video: smooth over what is alike and in time; centre.
 
-    In each class the logit z of a segment becomes (1 - S) z + S n - C m: n is the mean of its
-    neighbours in time, m that of its whole video. Centring tells the segments of a video apart
+    In each class the logit of a segment becomes (1 - S) u + S n - C m. u is its mean over the
+    segments of the video that look like it, by their scores in all classes; n is the mean of u over
+    its neighbours in time, m over its whole video. Centring tells the segments of a video apart
     better and videos from each other worse: it suits mAP of rated segments, neither GAP nor lists
-    over many videos. With --search S and C are chosen on the rated segments of an index, and used
-    only if that pays across halves of the videos; made-by.json of the result lists every trial.
+    over many videos. With --search L, S and C are chosen on the rated segments of an index, and
+    used only if that pays across halves of the videos; made-by.json of the result lists every
+    trial.
 
-    Example: whenabouts refine scores -o refined --smooth 0.3 --centre 0.5
+    Example: whenabouts refine scores -o refined --alike 1 --smooth 0.3 --centre 0.5
              whenabouts refine scores -o refined --search corpus.index --splits v2
     """
 
@@ -47,6 +49,9 @@ class Refine:
     """The Scores folder of the segments."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""
+    alike: float = AS_IT_IS.alike
+    """L: segments of a video share their scores where they differ in less than about L classes; 0
+    shares nothing."""
     smooth: float = AS_IT_IS.smooth
     """S, the share of the segments before and after; 0 leaves them out, 1 is the most."""
     centre: float = AS_IT_IS.centre
@@ -84,10 +89,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _settings(args: Refine) -> Context:
-    settings = Context(args.smooth, args.centre)
+    settings = Context(args.smooth, args.centre, args.alike)
     if args.search and settings != AS_IT_IS:
         raise UsageError(
-            "--smooth or --centre is given",
+            "--alike, --smooth or --centre is given",
             rule="--search chooses them",
             remedy="leave them out, or --search",
         )
@@ -104,9 +109,10 @@ def _search(args: Refine, index: Path, scores: Scores) -> ContextSearch:
 
 def _table(search: ContextSearch) -> Iterator[str]:
     """The best trials, how far to trust them, and what is made of it."""
-    yield f"{'mAP':>6} {'smooth':>7} {'centre':>7}"
+    yield f"{'mAP':>6} {'alike':>9} {'smooth':>7} {'centre':>7}"
     for trial in search.trials[:MOST_TRIALS]:
-        yield f"{trial.mean_ap:6.4f} {trial.settings.smooth:7g} {trial.settings.centre:7g}"
+        each = trial.settings
+        yield f"{trial.mean_ap:6.4f} {each.alike:9.4g} {each.smooth:7g} {each.centre:7g}"
     yield (
         f"{len(search.trials)} tried on {search.num_pairs:,} rated pairs: best "
         f"{search.best.mean_ap:.4f}, as it is {search.as_it_is.mean_ap:.4f}"
@@ -127,7 +133,7 @@ def _table(search: ContextSearch) -> Iterator[str]:
 
 def _line(result: dict[str, Any], settings: Context) -> str:
     return (
-        f"{result['scores']}: smooth {settings.smooth:g}, centre {settings.centre:g}, of "
-        f"{result['segments']:,} segments x {result['classes']:,} classes, in "
-        f"{result['time_s']:.1f} s"
+        f"{result['scores']}: alike {settings.alike:.4g}, smooth {settings.smooth:g}, centre "
+        f"{settings.centre:g}, of {result['segments']:,} segments x {result['classes']:,} classes, "
+        f"in {result['time_s']:.1f} s"
     )

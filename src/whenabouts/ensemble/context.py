@@ -1,13 +1,15 @@
 """Segment scores refined by those around them. In each class, for a segment of a video:
 
-    z' = (1 - S) z + S n - C m,    p' = sigmoid(z')         0 <= S <= 1, 0 <= C
+    z' = (1 - S) u + S n - C m,    p' = sigmoid(z')         0 <= S <= 1, 0 <= C
 
     z    logit p of the segment, a stored 0 or 1 a quarter step away (see `mean.entered`)
-    n    mean of z over the segment before and the one after in its video, by start: of the one
-         there is at an end of the video, z itself where it is alone
-    m    mean of z over all scored segments of its video, itself among them
+    u    mean of z over the segments of its video that are like it, by L (see `alike`); L = 0: z
+    n    mean of u over the segment before and the one after in its video, by start: of the one
+         there is at an end of the video, u itself where it is alone
+    m    mean of u over all scored segments of its video, itself among them
 
-S smooths. A topic lasts longer than a segment, and a segment's noise is its own.
+L and S smooth: a topic lasts longer than a segment, and a segment's noise is its own. L does so
+over what looks alike, S over what is near in time.
 
 C centres. The rated segments of a class lie in videos that have it; what makes all of a video score
 high or low for it, how easily it is told there, is then noise in their order. It costs what makes
@@ -16,13 +18,13 @@ a video without the class, too, some segments stand above its mean. So recall am
 long list over many videos), the order of classes within a video (GAP) and calibration get worse,
 and a mAP of rated pairs sees none of it. Smoothing costs none of this.
 
-S = C = 0 leaves the scores bit for bit. Logits are float64 and what is written is rounded once, to
-the type of the scores: a z' above 17 (float16: 8) is 1, where scores tie.
+L = S = C = 0 leaves the scores bit for bit. Logits are float64 and what is written is rounded once,
+to the type of the scores: a z' above 17 (float16: 8) is 1, where scores tie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -37,6 +39,7 @@ from whenabouts.core.scores import Scores, ScoresWriter, new_scores
 from whenabouts.core.segments import SegmentTable
 from whenabouts.core.settings import to_dict
 from whenabouts.core.threads import map_in_order
+from whenabouts.ensemble.alike import alike_means
 from whenabouts.ensemble.mean import STRIP_SCORES, entered, left
 from whenabouts.ensemble.members import Member, match_members
 from whenabouts.ensemble.video_scores import refuse_whole_videos
@@ -47,10 +50,12 @@ WORKING_BYTES = 64  # of a score: its logits, their means, and what is on the wa
 
 @dataclass(frozen=True)
 class Context:
-    """smooth: S, the share of the neighbours; centre: C, the part of the video's mean taken off."""
+    """smooth: S, the share of the neighbours; centre: C, the part of the video's mean taken off;
+    alike: L, in how many classes segments may differ and still share their scores."""
 
     smooth: float = 0.0
     centre: float = 0.0
+    alike: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.smooth <= 1:
@@ -62,6 +67,10 @@ class Context:
                 f"centre is {self.centre}",
                 rule="it is a part of the video's mean: at least 0, and finite",
             )
+        if not 0 <= self.alike < inf:
+            raise SettingsError(
+                f"alike is {self.alike}", rule="it is a number of classes: at least 0, and finite"
+            )
 
     def refined(
         self,
@@ -69,7 +78,7 @@ class Context:
         neighbours: NDArray[np.float64],
         video: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """p' of z, n and m, which have one shape."""
+        """p' of u, n and m, which have one shape."""
         with np.errstate(over="ignore"):  # 1 / (1 + inf) is 0, as it should be
             logits = (1 - self.smooth) * own
             logits += self.smooth * neighbours
@@ -199,16 +208,29 @@ def _refined_strip(
     """(rows [n], their refined scores [n, C]) of these videos."""
     first = videos.first[strip.start : strip.stop + 1]
     rows = videos.row[first[0] : first[-1]]
-    scores = _read_rows(member, rows)
+    scores = read_rows(member, rows)
     if settings == AS_IT_IS:
         member.refuse_out_of_range(scores)
         return rows, scores
-    logits, first = entered("geometric", member, scores), first - first[0]
-    around = neighbour_means(logits, first), video_means(logits, first)
-    return rows, settings.refined(logits, *around).astype(scores.dtype)
+    around = next(in_context(member, scores, first - first[0], [settings.alike]))
+    return rows, settings.refined(*around).astype(scores.dtype)
 
 
-def _read_rows(member: Member, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+def in_context(
+    member: Member,
+    scores: NDArray[np.floating],
+    first: NDArray[np.int64],
+    alike: Sequence[float],
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """u, n and m of scores [N, C] of whole videos, by start, for each L of `alike`; video k has
+    rows first[k] : first[k + 1]."""
+    logits = entered("geometric", member, scores)
+    for own in alike_means(logits, scores, first, alike):
+        yield own, neighbour_means(own, first), video_means(own, first)
+
+
+def read_rows(member: Member, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    """These rows of its scores, in any order [n, C]."""
     places = _as_slice(rows)
     if isinstance(places, slice):
         return member.rows(places)

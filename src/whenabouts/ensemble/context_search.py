@@ -1,44 +1,47 @@
-"""Search of a context: every share of smoothing with every part of centring, on rated pairs.
+"""Search of a context: each L with each share of smoothing and part of centring, on rated pairs.
 
 The best of N trials looks better on the pairs it was chosen on than it is. It is used only if the
 same choice pays across halves of the videos: made on one half and scored on the other, both ways,
 its mean must be above that of the scores as they are on the same halves. Else they stay.
 
-What a trial needs of a pair is its z, n and m (see `context`), gathered once: of each video only
-the classes that are rated in it are read.
+What a trial needs of a pair is its u, n and m (see `context`), gathered once, from the videos that
+have a rated pair. L is tried in parts of the distance that two segments of such a video typically
+have, which differs between models and data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.ranking import let_go
 from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
+from whenabouts.core.threads import map_in_order
+from whenabouts.ensemble.alike import distances, roots
 from whenabouts.ensemble.context import (
     AS_IT_IS,
     Context,
     VideoRows,
-    cuts,
-    neighbour_means,
+    in_context,
+    read_rows,
     segments_alone,
-    video_means,
 )
 from whenabouts.ensemble.grid import Trial, try_each
-from whenabouts.ensemble.mean import entered_at
 from whenabouts.ensemble.members import Member
 from whenabouts.ensemble.rated_pairs import JudgedPairs, judged_pairs
 
 SMOOTH = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 CENTRE = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-GRID = tuple(Context(*each) for each in product(SMOOTH, CENTRE))
-SCORES_AT_ONCE = 1 << 20
+ALIKE = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the typical distance of a video's segments
+MOST_SAMPLED = 256  # videos, and
+MOST_SEGMENTS = 256  # segments of a video, that say what is typical
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class CrossValidated:
 
 @dataclass(frozen=True)
 class ContextSearch:
-    """trials: best first, of equals the one tried first; as_it_is: smooth 0, centre 0;
+    """trials: best first, of equals the one tried first; as_it_is: the untouched scores;
     cross_validated: None if a half has no positive."""
 
     trials: tuple[Trial[Context], ...]
@@ -92,12 +95,10 @@ class ContextSearch:
 
 @dataclass(frozen=True)
 class PairsInContext:
-    """P scored rated pairs: score, as stored; own, neighbours, video: z, n and m of each."""
+    """P scored rated pairs. score: as stored; around: u, n and m of each [3, P], by L."""
 
     score: NDArray[np.floating]
-    own: NDArray[np.float64]
-    neighbours: NDArray[np.float64]
-    video: NDArray[np.float64]
+    around: dict[float, NDArray[np.float64]]
     judged: JudgedPairs
 
     def mean_aps(self, settings: Context) -> tuple[float, float, float]:
@@ -108,20 +109,22 @@ class PairsInContext:
         """As `refine` would store them [P]."""
         if settings == AS_IT_IS:
             return self.score
-        refined = settings.refined(self.own, self.neighbours, self.video)
-        return refined.astype(self.score.dtype)
+        return settings.refined(*self.around[settings.alike]).astype(self.score.dtype)
 
 
 def search_context(
-    truth: SegmentLabels, scores: Scores, grid: Iterable[Context] = GRID
+    truth: SegmentLabels, scores: Scores, grid: Iterable[Context] | None = None
 ) -> ContextSearch:
-    """Try the scores as they are and all of the grid on the rated pairs.
+    """Try the scores as they are and all of the grid on the rated pairs; None: that of `grid_of`.
 
     Raises ScoresError as `refine` does, or if no rated segment is scored; LabelsError if no rated
     pair is positive.
     """
-    pairs = pairs_in_context(truth, scores)
-    tried = try_each((AS_IT_IS, *grid), pairs.mean_aps)
+    member = segments_alone(scores)
+    rated = _Rated.of(truth, member)
+    settings = tuple(grid_of(rated.typical_distance()) if grid is None else grid)
+    pairs = rated.in_context(each.alike for each in (AS_IT_IS, *settings))
+    tried = try_each((AS_IT_IS, *settings), pairs.mean_aps)
     across = tried.across
     return ContextSearch(
         trials=tried.best_first,
@@ -133,48 +136,83 @@ def search_context(
     )
 
 
-def pairs_in_context(truth: SegmentLabels, scores: Scores) -> PairsInContext:
-    """Gather the rated pairs. Raises errors as `search_context`.
-
-    A score that is in no rated pair and in no mean of one is not looked at.
-    """
-    member = segments_alone(scores)
-    row, column, judged = judged_pairs(truth, scores)
-    own, neighbours, video = _gathered(member, row, column)
-    return PairsInContext(member.at(row, column), own, neighbours, video, judged)
-
-
-def _gathered(
-    member: Member, row: NDArray[np.int64], column: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """z, n and m [3, P] of pairs of rows and columns.
-
-    The scores of a video in a class that is rated in it are a sequence. Sequences lie one after
-    another, video by video, as their rows do, and some of them are read at once.
-    """
-    videos, num_columns = VideoRows.of(member.scores.segments), len(member.scores.classes)
-    place = np.empty_like(videos.row)
-    place[videos.row] = np.arange(len(place))
-    video = np.searchsorted(videos.first, place[row], side="right") - 1
-    sequence, of_pair = np.unique(video * num_columns + column, return_inverse=True)
-    video_of, column_of = np.divmod(sequence, num_columns)
-    first = np.append(0, np.cumsum(np.diff(videos.first)[video_of]))
-    at = first[of_pair] + place[row] - videos.first[video]
-    found = np.empty((3, len(row)))
-    for some in cuts(first, SCORES_AT_ONCE):
-        pairs = (of_pair >= some.start) & (of_pair < some.stop)
-        around = _around(member, videos, video_of[some], column_of[some])
-        found[:, pairs] = around[:, at[pairs] - first[some.start]]
-    return found
+def grid_of(typical_distance: float) -> tuple[Context, ...]:
+    """What is tried where two segments of a video are typically so far apart; at 0 they are equal,
+    or each is alone in its video, and there is nothing to share."""
+    shares = ALIKE if typical_distance > 0 else (0.0,)
+    return tuple(
+        Context(smooth, centre, share * typical_distance)
+        for share, smooth, centre in product(shares, SMOOTH, CENTRE)
+    )
 
 
-def _around(
-    member: Member, videos: VideoRows, video: NDArray[np.int64], column: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """z, n and m [3, N] of all scores of these videos, each in its column, one after another."""
-    num = np.diff(videos.first)[video]
-    first = np.append(0, np.cumsum(num))
-    step = np.arange(first[-1]) - np.repeat(first[:-1], num)
-    rows = videos.row[np.repeat(videos.first[video], num) + step]
-    own = entered_at("geometric", member, rows, np.repeat(column, num))[:, None]
-    return np.hstack([own, neighbour_means(own, first), video_means(own, first)]).T
+def pairs_in_context(
+    truth: SegmentLabels, scores: Scores, alike: Iterable[float] = (0.0,)
+) -> PairsInContext:
+    """Gather the rated pairs. Raises errors as `search_context`."""
+    return _Rated.of(truth, segments_alone(scores)).in_context(alike)
+
+
+@dataclass(frozen=True)
+class _Rated:
+    """The rated pairs of scores. row, column [P]; video, place: which of `videos` it is, and the
+    place of the row in that video [P]."""
+
+    member: Member
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    judged: JudgedPairs
+    videos: VideoRows
+    video: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, truth: SegmentLabels, member: Member) -> Self:
+        row, column, judged = judged_pairs(truth, member.scores)
+        videos = VideoRows.of(member.scores.segments)
+        place_of_row = np.empty_like(videos.row)
+        place_of_row[videos.row] = np.arange(len(videos.row))
+        place = place_of_row[row]
+        video = np.searchsorted(videos.first, place, side="right") - 1
+        return cls(member, row, column, judged, videos, video, place - videos.first[video])
+
+    def typical_distance(self) -> float:
+        """The median distance of two segments of one of the rated videos; of many videos, of some,
+        evenly chosen. 0 where none has two segments."""
+        rated = np.unique(self.video)
+        some = rated[:: -(-len(rated) // MOST_SAMPLED)]
+        found = map_in_order(lambda video: _apart(self._scores(video)), some.tolist())
+        apart = np.concatenate(list(found))
+        return float(np.median(apart)) if len(apart) else 0.0
+
+    def in_context(self, alike: Iterable[float]) -> PairsInContext:
+        widths = tuple(dict.fromkeys(alike))
+        around = np.empty((len(widths), 3, len(self.row)))
+        by_video = np.argsort(self.video, kind="stable")
+        begins = np.flatnonzero(np.diff(self.video[by_video], prepend=-1))
+        groups = np.split(by_video, begins[1:])
+        found = map_in_order(lambda pairs: self._around(pairs, widths), groups)
+        for pairs, of_pairs in zip(groups, found):
+            around[:, :, pairs] = of_pairs
+        let_go(self.member.scores.values)
+        score = self.member.at(self.row, self.column)
+        return PairsInContext(score, dict(zip(widths, around)), self.judged)
+
+    def _around(self, pairs: NDArray[np.int64], widths: Sequence[float]) -> NDArray[np.float64]:
+        """u, n and m of the pairs of one video [W, 3, p], for each L."""
+        scores = self._scores(int(self.video[pairs[0]]))
+        whole, at = np.array([0, len(scores)]), (self.place[pairs], self.column[pairs])
+        of_each = in_context(self.member, scores, whole, widths)
+        return np.array([[values[at] for values in around] for around in of_each])
+
+    def _scores(self, video: int) -> NDArray[np.floating]:
+        first, stop = self.videos.first[video : video + 2]
+        scores = read_rows(self.member, self.videos.row[first:stop])
+        self.member.refuse_out_of_range(scores)
+        return scores
+
+
+def _apart(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The distance of each two of a video's segments; of many, of some that follow each other."""
+    of = roots(scores[:MOST_SEGMENTS])
+    return distances(of, of)[np.triu_indices(len(of), 1)]

@@ -85,12 +85,12 @@ def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> Late
 
 
 def refine_as_on_v2(segments: Path, chosen: Path, out: Path) -> LateCommands:
-    """Refine with the shares that a search on V2 found, or none where it found that none pay.
+    """Refine with the settings that a search on V2 found, or none where it found that none pay.
     chosen: its Scores."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         found = read_json(root / chosen / "made-by.json")["refined"]
-        shares = ("--smooth", str(found["smooth"]), "--centre", str(found["centre"]))
+        shares = (f"--{name}={found[name]}" for name in ("alike", "smooth", "centre"))
         return (("refine", str(segments), "-o", str(out), *shares),)
 
     return commands

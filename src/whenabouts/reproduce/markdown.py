@@ -168,8 +168,8 @@ def _shares(settings: dict[str, Any] | None) -> str:
     if settings is None:
         return NONE
     if not any(settings.values()):
-        return "as it is: neither pays"
-    return f"smooth {settings['smooth']:g}, centre {settings['centre']:g}"
+        return "as it is: nothing pays"
+    return ", ".join(f"{name} {settings[name]:.4g}" for name in ("alike", "smooth", "centre"))
 
 
 def _across(step: dict[str, Any], without: str) -> str:

@@ -197,14 +197,16 @@ def _mean_step(found: Found) -> dict[str, Any]:
 
 
 def _refined_step(found: Found) -> dict[str, Any]:
-    """settings: smooth and centre, 0 where neither pays. cross_validated: of the best, and of the
-    scores as they were, chosen on one half of V2's videos and scored on the other."""
+    """settings: alike, smooth and centre, 0 where none pays. cross_validated: of the best, and of
+    the scores as they were, chosen on one half of V2's videos and scored on the other."""
     path = found.root / "scores" / V2 / REFINED / "made-by.json"
     settings = across = None
     if path.is_file():
         kept = read_json(path)
         settings, across = kept["refined"], kept["search"]["cross_validated"]
-    return _step(found, REFINED, "smoothed and centred by video, shares from V2", settings, across)
+    return _step(
+        found, REFINED, "smoothed and centred by video, settings from V2", settings, across
+    )
 
 
 def _step(
