@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from commandline import run
+from whenabouts.corpus.corpus import open_corpus
 
 SMALL = (
     *("--num-train", 1, "--num-validate", 3, "--num-test", 2, "--processes", 1),
@@ -25,11 +27,14 @@ def test_a_corpus(tmp_path: Path, capsys: Capture) -> None:
     code, told, _ = run(capsys, "make-corpus", out, *SMALL, "--seed", 4, "--json")
     assert code == 0
     videos = {"train": 1, "validate": 3, "test": 2}
-    assert json.loads(told) == {"corpus": str(out), "videos": videos}
+    result = json.loads(told)
+    assert result.pop("index").startswith("whenabouts index --train ")
+    assert result == {"corpus": str(out), "videos": videos}
     settings = json.loads((out / "truth" / "made-by.json").read_text())
     assert (settings["seed"], settings["num_classes"], settings["max_frames"]) == (4, 5, 70)
     assert {path.name for path in out.iterdir()} == {
         "train", "validate", "test", "truth", "segment_label_ids.csv", "vocabulary.csv",
+        "dataset.json",
     }  # fmt: skip
 
 
@@ -44,7 +49,40 @@ def test_inserts_are_asked_for_by_flags(tmp_path: Path, capsys: Capture) -> None
 def test_the_result_in_words(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "made"
     code, told, _ = run(capsys, "make-corpus", out, *SMALL)
-    assert (code, told) == (0, f"{out}: train 1, validate 3, test 2\n")
+    first, following = told.splitlines()
+    assert (code, first) == (0, f"{out}: train 1, validate 3, test 2")
+    assert following.startswith(f"next: whenabouts index --train {out}/train --v1 ")
+
+
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [((), "yt8m"), (("--features", "rgb", 1024, "audio", 128), "yt8m"),
+     (("--features", "rgb", 40, "clip", 8, "--topic-norm", 3), "made")],
+)  # fmt: skip
+def test_the_command_it_ends_with_indexes_it(
+    features: tuple[object, ...], name: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """Also a corpus of features that no preset has; and of a folder with a blank in its name."""
+    out = tmp_path / "a corpus"
+    told = json.loads(run(capsys, "make-corpus", out, *SMALL, *features, "--json").out)
+    words = shlex.split(told["index"])
+    assert words[0] == "whenabouts"
+    assert run(capsys, *words[1:]).code == 0
+    corpus = open_corpus(f"{out}.index")
+    assert corpus.dataset.name == name
+    assert corpus.dataset.width == (48 if name == "made" else 1152)
+    counts = [len(corpus.rows([split])) for split in ("train", "v1", "v2", "test")]
+    assert counts == [1, 2, 1, 2]
+    assert ("--dataset" in words) == (name == "made")
+
+
+def test_without_test_videos_there_is_nothing_to_index_as_test(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    words = (tmp_path / "made", *SMALL, "--num-test", 0, "--json")
+    told = json.loads(run(capsys, "make-corpus", *words).out)
+    assert "--test" not in told["index"]
+    assert run(capsys, *shlex.split(told["index"])[1:]).code == 0
 
 
 def test_the_seed_decides(tmp_path: Path, capsys: Capture) -> None:

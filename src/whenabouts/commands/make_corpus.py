@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,15 @@ import tyro
 
 from whenabouts.commands.arguments import give, parse
 from whenabouts.core.processes import default_processes
-from whenabouts.corpus.made import MadeCorpus, make_corpus
+from whenabouts.corpus.dataset import PRESETS
+from whenabouts.corpus.made import MadeCorpus, dataset_of, make_corpus
 
 
 @dataclass(frozen=True)
 class MakeCorpus:
     """Write a corpus of planted topics in the YouTube-8M wire format, with the truth beside it.
+
+    Says how to index it. With --features of its own the index needs the dataset.json beside it.
 
     Example: whenabouts make-corpus made --num-train 1000 --seed 1
     """
@@ -36,4 +40,18 @@ def main(arguments: Sequence[str]) -> None:
     made = args.made
     counts = {"train": made.num_train, "validate": made.num_validate, "test": made.num_test}
     told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    give({"corpus": str(args.out), "videos": counts}, [f"{args.out}: {told}"], as_json=args.json)
+    index = shlex.join(index_words(args.out, made))
+    result = {"corpus": str(args.out), "videos": counts, "index": index}
+    give(result, [f"{args.out}: {told}", f"next: {index}"], as_json=args.json)
+
+
+def index_words(folder: Path, made: MadeCorpus) -> list[str]:
+    """The command that indexes the corpus of the folder."""
+    at = str(folder)
+    test = ["--test", f"{at}/test"] if made.num_test else []
+    other = ["--dataset", f"{at}/dataset.json"] if dataset_of(made).name not in PRESETS else []
+    return [
+        "whenabouts", "index", "--train", f"{at}/train", "--v1", f"{at}/validate/v1-*",
+        "--v2", f"{at}/validate/v2-*", *test, "--classes", f"{at}/segment_label_ids.csv",
+        "--vocabulary", f"{at}/vocabulary.csv", *other, "-o", f"{at}.index",
+    ]  # fmt: skip

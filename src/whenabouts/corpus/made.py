@@ -6,6 +6,7 @@
     OUT/test/test0000.tfrecord ...         id alone, as the data set hides the labels of test
     OUT/segment_label_ids.csv              the evaluated classes, not sorted
     OUT/vocabulary.csv                     Index, Name of all classes
+    OUT/dataset.json                       the features, for `whenabouts index --dataset`
     OUT/truth/topics.parquet               video, class, start_s, end_s of every planted scene
     OUT/truth/cues.parquet                 the same of the cue scenes, if there are any
     OUT/truth/inserts.parquet              the same of the inserts, if there are any
@@ -37,6 +38,7 @@ from whenabouts.core.errors import UsageError
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
+from whenabouts.corpus.dataset import PRESETS, DatasetSettings, FeatureList
 from whenabouts.corpus.made_settings import NARROW, MadeCorpus
 from whenabouts.corpus.made_truth import TruthPart, join_parts
 from whenabouts.corpus.made_video import GRID, PARTS, MadeVideo, draw_video
@@ -45,6 +47,7 @@ from whenabouts.records.writing import encode_sequence_example, write_records
 
 __all__ = ["NARROW", "MadeCorpus", "make_corpus"]
 
+YT8M = PRESETS["yt8m"]
 SHARD_PATHS = {
     "train": "train/train{:04d}.tfrecord",
     "v1": "validate/v1-{:04d}.tfrecord",
@@ -83,7 +86,15 @@ def make_corpus(out: Path, settings: MadeCorpus, processes: int) -> None:
                 bar.advance(shard.last - shard.first)
         join_parts(partial / "truth", [shard.name for shard in shards])
         _write_classes(partial, build_world(settings))
+        write_json(partial / "dataset.json", to_dict(dataset_of(settings)))
         write_json(partial / "truth" / "made-by.json", to_dict(settings))
+
+
+def dataset_of(settings: MadeCorpus) -> DatasetSettings:
+    """The data set: yt8m where it has its features, else one of its own name."""
+    features = tuple(FeatureList(name, width) for name, width in settings.features)
+    made = DatasetSettings("made", features, segment_s=GRID.length_s)
+    return YT8M if features == YT8M.features else made
 
 
 def _refuse_what_is_there(out: Path) -> None:
