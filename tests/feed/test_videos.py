@@ -11,7 +11,7 @@ from whenabouts.core.classes import ClassOrder
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.frames import normalised
 from whenabouts.feed.order import ShuffledOrder
-from whenabouts.feed.videos import VideoBatch, Videos
+from whenabouts.feed.videos import Drawing, VideoBatch, Videos
 
 CPU = torch.device("cpu")
 LENGTHS = (23, 8, 41, 12, 30, 7)
@@ -125,7 +125,7 @@ def test_without_ratings_there_are_no_pairs(corpus):
 
 @pytest.mark.parametrize("most", [2, 3])
 def test_a_draw_of_segments_takes_rated_ones_first(corpus, most):
-    videos, seen = feed(corpus, batch_size=6, max_segments=most), set()
+    videos, seen = feed(corpus, batch_size=6, drawing=Drawing(most)), set()
     for step in range(300):
         batch, rows = videos.batch(step), videos_of(corpus, batch_size=6, step=step)
         counts = [min(most, -(-LENGTHS[row] // 5)) for row in rows]
@@ -140,17 +140,82 @@ def test_a_draw_of_segments_takes_rated_ones_first(corpus, most):
     assert longest == set(range(9))
 
 
+def shifted(corpus: Corpus, shift: int, **settings) -> Videos:
+    order, rows = ShuffledOrder(len(corpus), 4, 0), np.arange(len(corpus))
+    drawing = Drawing(shift=shift, **settings)
+    return Videos(corpus, rows, corpus.classes, corpus.video_classes, order, CPU, drawing=drawing)
+
+
+def window_starts(corpus: Corpus, row: int, segments: torch.Tensor) -> list[int]:
+    """The frame that each of the segments of a video begins with."""
+    frames = torch.from_numpy(np.concatenate(corpus.frames(row), axis=1))[:, None]
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+    singles = normalised(frames, mask, corpus.dataset)[:, 0]
+    return [int((singles == each).all(dim=1).nonzero()[0]) for each in segments[:, 0]]
+
+
+@pytest.mark.parametrize("shift", [1, 2, 9])
+def test_windows_begin_off_the_grid_within_the_video(corpus, shift):
+    videos, seen = shifted(corpus, shift), set()
+    for step in range(200):
+        batch, first = videos.batch(step), 0
+        for row in videos_of(corpus, step=step).tolist():
+            length = LENGTHS[row]
+            count = -(-length // 5)
+            part = slice(first, first + count)
+            starts = window_starts(corpus, row, batch.features[part])
+            for k, start in enumerate(starts):
+                lowest = min(max(5 * k - shift, 0), length - 5)
+                assert lowest <= start <= min(5 * k + shift, length - 5)
+                frames = np.concatenate(corpus.frames(row), axis=1)[start : start + 5][None]
+                whole = torch.from_numpy(np.ascontiguousarray(frames))
+                expected = normalised(whole, batch.mask[first + k][None], corpus.dataset)
+                assert torch.equal(batch.features[first + k], expected[0])
+                seen.add((row, k, start))
+            assert batch.mask[part].all(), "no window is cut off where a whole one fits"
+            first += count
+    assert {start for row, k, start in seen if (row, k) == (2, 4)} == {
+        20 + off for off in range(-shift, shift + 1)
+    }
+
+
+def test_a_video_shorter_than_a_window_has_all_its_frames(tmp_path):
+    corpus = make_small_corpus(tmp_path, ("v1", [Video("a", 3, (7,), ()), Video("b", 5, (7,), ())]))
+    order, rows = ShuffledOrder(2, 2, 0), np.arange(2)
+    videos = Videos(
+        corpus, rows, corpus.classes, corpus.video_classes, order, CPU, drawing=Drawing(shift=3)
+    )
+    for step in range(5):
+        batch, expected = videos.batch(step), [[3, 5][row] for row in order.batch(step).tolist()]
+        assert batch.mask.sum(dim=1).tolist() == expected
+        on_grid = expected_segments(corpus, order.batch(step))
+        torch.testing.assert_close(batch.features, on_grid)
+
+
+def test_shifted_shares_make_up_the_whole(corpus):
+    """What a process gets does not depend on how many there are; on the grid nothing is drawn."""
+    videos = shifted(corpus, 2, max_segments=3)
+    whole, shares = videos.batch(2), [videos.batch(2, rank, 3) for rank in range(3)]
+    parts = torch.cat([share.features for share in shares])
+    assert sorted(parts.sum(dim=(1, 2)).tolist()) == sorted(whole.features.sum(dim=(1, 2)).tolist())
+    again = shifted(corpus, 2, max_segments=3)
+    assert torch.equal(again.batch(2).features, whole.features)
+    assert not torch.equal(shifted(corpus, 0, max_segments=3).batch(2).features, whole.features)
+    grid, drawn = shifted(corpus, 0, max_segments=3), feed(corpus, drawing=Drawing(3))
+    assert len(grid.batch(2).features) == len(drawn.batch(2).features)
+
+
 def test_a_draw_is_a_function_of_seed_and_step(corpus):
-    one, same = feed(corpus, max_segments=2), feed(corpus, max_segments=2)
+    one, same = feed(corpus, drawing=Drawing(2)), feed(corpus, drawing=Drawing(2))
     same.batch(3)
     assert torch.equal(one.batch(1).features, same.batch(1).features)
-    other = feed(corpus, seed=1, max_segments=2)
+    other = feed(corpus, seed=1, drawing=Drawing(2))
     assert not torch.equal(one.batch(1).labels, other.batch(1).labels)
 
 
 @pytest.mark.parametrize("most", [0, 2])
 def test_shares_make_up_the_whole(corpus, most):
-    videos = feed(corpus, max_segments=most)
+    videos = feed(corpus, drawing=Drawing(most))
     whole, shares = videos.batch(2), [videos.batch(2, rank, 3) for rank in range(3)]
     assert {share.num_videos for share in shares} == {4}
     assert {share.num_rated for share in shares} == {whole.num_rated}

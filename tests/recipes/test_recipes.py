@@ -203,7 +203,8 @@ def test_lse_is_att2_that_pools_scores_and_is_near_to_rated_segments(scale: Scal
     assert lse.strategy == S2(pretrain=ours, fine_tuning="kernel")
     assert ours.batch_size < theirs.batch_size
     assert (ours.max_segments > theirs.max_segments) == (scale != "paper")
-    same = {"batch_size": theirs.batch_size, "max_segments": theirs.max_segments}
+    assert (ours.shift, theirs.shift) == (2, 0)
+    same = {"batch_size": theirs.batch_size, "max_segments": theirs.max_segments, "shift": 0}
     assert replace(ours, **same) == theirs
     assert replace(lse, model=att2.model, strategy=att2.strategy) == att2
 

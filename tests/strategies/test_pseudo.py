@@ -23,7 +23,7 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.mixed import MixedBatch, MixedSegments
 from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.rated import RatedBatch, RatedSegments
-from whenabouts.feed.videos import Videos
+from whenabouts.feed.videos import Drawing, Videos
 from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.models.logistic import SLogi
 from whenabouts.strategies.pseudo import Pseudo, open_pseudo, without_rated
@@ -166,7 +166,7 @@ def s3_videos(corpus: Corpus, settings: Pseudo, max_segments: int = 0) -> Videos
     rated = corpus.rated(corpus.rows(["v1"]))
     return Videos(
         corpus, rows, corpus.classes, corpus.video_classes, order, ALONE.device, rated,
-        max_segments, opened.beside(rated, corpus),
+        Drawing(max_segments), opened.beside(rated, corpus),
     )  # fmt: skip
 
 

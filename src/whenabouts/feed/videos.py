@@ -63,6 +63,18 @@ class PseudoPairs:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """Which segments of a video are in a batch, drawn anew for each.
+
+    max_segments: at most so many of a video (0: all of them); rated ones come first. shift: a
+    window begins up to so many frames off the grid, either way, within the video.
+    """
+
+    max_segments: int = 0
+    shift: int = 0
+
+
+@dataclass(frozen=True)
 class _Pairs:
     """Pairs sorted by (row, start); of corpus row r: offsets[r] .. offsets[r + 1]."""
 
@@ -76,9 +88,8 @@ class _Pairs:
 class Videos:
     """Shuffled batches of some videos of a corpus: a function of the step.
 
-    max_segments: at most so many segments of a video are drawn anew for every batch (0: all of
-    them); rated segments come first. rated: pairs that carry a segment loss, if any. pseudo: more
-    of them, kept apart; they give no segment a place in a draw.
+    rated: pairs that carry a segment loss, if any: they are of the grid, which nothing may shift
+    then. pseudo: more of them, kept apart; they give no segment a place in a draw.
     """
 
     def __init__(
@@ -90,12 +101,13 @@ class Videos:
         order: ShuffledOrder,
         device: torch.device,
         rated: SegmentLabels | None = None,
-        max_segments: int = 0,
+        drawing: Drawing = Drawing(),
         pseudo: SegmentLabels | None = None,
     ) -> None:
         assert order.num_examples == len(rows)
+        assert rated is None or not drawing.shift
         self._corpus, self._rows, self._order, self._device = corpus, rows, order, device
-        self._video_classes, self._max_segments = video_classes, max_segments
+        self._video_classes, self._drawing = video_classes, drawing
         self._grid, self._width = corpus.grid, corpus.dataset.width
         self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
         self._pairs = _sorted_pairs(corpus, classes, rated)
@@ -109,10 +121,11 @@ class Videos:
         whole = self._rows[self._order.batch(step)]
         draw = np.random.default_rng([self._order.seed, step])
         all_chosen = self._choose(whole, draw)
+        all_starts = self._starts(whole, all_chosen, draw)
         rows, chosen = whole[rank::size], all_chosen[rank::size]
-        video, index = np.nonzero(chosen)
+        video, _ = np.nonzero(chosen)
         pair_segment, pair = _pairs_in(self._pairs, rows, chosen)
-        frames, mask = self._frames(rows[video], index)
+        frames, mask = self._frames(rows[video], all_starts[rank::size][chosen])
         pairs = self._pairs
         return VideoBatch(
             features=normalised(frames, mask, self._corpus.dataset),
@@ -154,21 +167,35 @@ class Videos:
         """
         counts = self._counts(rows)
         real = np.arange(int(counts.max())) < counts[:, None]
-        if not self._max_segments or counts.max() <= self._max_segments:
+        most = self._drawing.max_segments
+        if not most or counts.max() <= most:
             return real
         lot = draw.random(real.shape)
         lot = np.where(_has_pair(self._pairs, rows, counts), lot - 1, lot)
         lot = np.where(real, lot, np.inf)
-        last = np.partition(lot, self._max_segments - 1, axis=1)[:, self._max_segments - 1]
+        last = np.partition(lot, most - 1, axis=1)[:, most - 1]
         chosen: NDArray[np.bool_] = real & (lot <= last[:, None])
         return chosen
 
-    def _frames(self, rows: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Bytes [N, T, D] and mask [N, T] of segment index[n] of video rows[n]."""
+    def _starts(
+        self, rows: NDArray[np.int64], chosen: NDArray[np.bool_], draw: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """The first frame of each segment of each video [B, S]; as with the choice, all of them."""
+        length, shift = self._grid.num_frames, self._drawing.shift
+        starts = np.broadcast_to(np.arange(chosen.shape[1]) * length, chosen.shape)
+        if not shift:
+            return starts
+        last = np.maximum(self._corpus.num_frames[rows].astype(np.int64) - length, 0)
+        moved = starts + draw.integers(-shift, shift, chosen.shape, endpoint=True)
+        inside: NDArray[np.int64] = np.clip(moved, 0, last[:, None])
+        return inside
+
+    def _frames(self, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Bytes [N, T, D] and mask [N, T] of the segment from frame starts[n] of video rows[n]."""
         length = self._grid.num_frames
         block = self._buffer.take((len(rows), length, self._width))
         count = self._gatherer.gather_segments(
-            rows, index * length, length, block.numpy().reshape(-1, self._width)
+            rows, starts, length, block.numpy().reshape(-1, self._width)
         )
         mask = self._on_device(np.arange(length) < count[:, None])
         return block.to(self._device, non_blocking=True), mask

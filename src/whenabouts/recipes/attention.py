@@ -134,5 +134,5 @@ def lse(scale: Scale = "paper") -> Recipe:
     assert isinstance(recipe.strategy, S2)
     # A label is true of few segments: more of a video are drawn, for the same cost of fewer videos.
     drawn = 20 if pace.max_segments else 0
-    pretrain = replace(recipe.strategy.pretrain, batch_size=64, max_segments=drawn)
+    pretrain = replace(recipe.strategy.pretrain, batch_size=64, max_segments=drawn, shift=2)
     return replace(recipe, strategy=S2(pretrain=pretrain, fine_tuning="kernel"))

@@ -19,6 +19,7 @@ from torch import nn
 from whenabouts.core.errors import SettingsError
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RatedSegments
+from whenabouts.feed.videos import Drawing
 from whenabouts.models.hierarchical import Hierarchical
 from whenabouts.models.rated_kernel import KernelSettings
 from whenabouts.strategies.kernel import fit_kernel
@@ -44,11 +45,13 @@ class Pretrain:
     patience: int = 10
     max_segments: int = 0
     """Segments of a video drawn anew for each batch; 0 takes all."""
+    shift: int = 0
+    """Frames by which their windows begin off the grid, at most, either way."""
     sparsity: float = 0.0
     """Weight of the sum of a video's attention, an L1 term (STPN: 1e-4)."""
 
     def __post_init__(self) -> None:
-        for name in ("max_segments", "sparsity"):
+        for name in ("max_segments", "shift", "sparsity"):
             refuse_below(name, getattr(self, name), 0)
 
     def loop(self, fine_tuning: Loop) -> Loop:
@@ -129,7 +132,8 @@ class _Rounds:
         loop = settings.loop(self.loop).of_length(num_steps)
         evaluate = None if watched is None else _watch_video_head(setup, watched)
         terms = Terms(segment_weight=0.0, sparsity=settings.sparsity)
-        work = video_work(phase, splits, (), terms, settings.max_segments, loop, setup, evaluate)
+        drawing = Drawing(settings.max_segments, settings.shift)
+        work = video_work(phase, splits, (), terms, drawing, loop, setup, evaluate)
         return setup.fit(self.build_seeded(), work, settings.optimiser, loop)
 
     def build_seeded(self) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 
 from whenabouts.corpus.splits import Split
+from whenabouts.feed.videos import Drawing
 from whenabouts.strategies.pseudo import Pseudo
 from whenabouts.strategies.setup import Negatives, Setup, build_seeded, watched_map
 from whenabouts.strategies.videos import Terms, video_work
@@ -64,7 +65,7 @@ def train_s3(
         model: nn.Module, phase: str, rated: tuple[Split, ...], loop: Loop, *, watch: bool
     ) -> Position:
         work = video_work(
-            phase, ("train", *rated), rated, terms, strategy.max_segments,
+            phase, ("train", *rated), rated, terms, Drawing(strategy.max_segments),
             loop, setup, evaluate if watch else None,
         )  # fmt: skip
         return setup.fit(model, work, optimiser, loop)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.order import ShuffledOrder
-from whenabouts.feed.videos import VideoBatch, Videos
+from whenabouts.feed.videos import Drawing, VideoBatch, Videos
 from whenabouts.losses import rated_bce, rated_bce_with_unrated, video_bce
 from whenabouts.models.hierarchical import Hierarchical
 from whenabouts.strategies.pseudo import PseudoLabels, all_seen, facts_of
@@ -38,7 +38,7 @@ def video_work(
     splits: Sequence[Split],
     rated_splits: Sequence[Split],
     terms: Terms,
-    max_segments: int,
+    drawing: Drawing,
     loop: Loop,
     setup: Setup,
     evaluate: Evaluate | None,
@@ -54,7 +54,7 @@ def video_work(
         pseudo = terms.pseudo.beside(rated, corpus)
     videos = Videos(
         corpus, rows, corpus.classes, corpus.video_classes, order, team.device, rated,
-        max_segments, pseudo,
+        drawing, pseudo,
     )  # fmt: skip
     head_rows = video_rows(corpus, team.device)
 
