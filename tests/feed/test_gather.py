@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmap import MADV_WILLNEED, PAGESIZE, mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,3 +298,45 @@ def test_what_is_announced_is_what_is_copied(tmp_path, monkeypatch):
     pages = (needed.nonzero()[0] // PAGESIZE).tolist()
     assert set((shard.announced.nonzero()[0] // PAGESIZE).tolist()) == set(pages)
     assert shard.announced.mean() < 0.7
+
+
+# ---- streams -------------------------------------------------------------------------------------
+
+
+def mapped_bytes(path: Path) -> int:
+    """Of the file, how much this process holds in its maps (Linux)."""
+    total, is_ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if not first.endswith(":"):
+            is_ours = line.endswith(str(path))
+        elif is_ours and first == "Rss:":
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is mapped")
+@pytest.mark.parametrize("held", [1, 30_000, 1 << 26])
+def test_a_stream_does_not_come_to_hold_the_corpus(held, tmp_path, monkeypatch):
+    """And copies the same bytes. What is let go is read again from the page cache."""
+    corpus = make_small_corpus(tmp_path, ("v1", [Video(f"v{k}", 6000) for k in range(8)]))
+    monkeypatch.setattr(gather_module, "HELD_BYTES", held)
+    [path], width = corpus.shard_paths, corpus.dataset.width
+    plain, stream = Gatherer(corpus), Gatherer(corpus, streams=True)
+    most = {}
+    for name, gatherer in (("stream", stream), ("plain", plain)):
+        corpus.buffers.let_go()
+        assert mapped_bytes(path) == 0
+        for row in range(len(corpus)):
+            out = np.full((6000, width), UNTOUCHED, np.uint8)
+            for first in range(0, 6000, 1000):
+                stretch = (np.array([n]) for n in (row, first, 1000, first))
+                gatherer.gather(*stretch, out)
+            expected = np.concatenate(corpus.frames(row), axis=1)
+            np.testing.assert_array_equal(out, expected)
+            del expected
+        most[name] = mapped_bytes(path)
+    size = path.stat().st_size
+    assert most["plain"] > 0.9 * size
+    if held < size / 10:
+        assert most["stream"] < size / 2

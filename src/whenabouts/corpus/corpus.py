@@ -8,7 +8,7 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from mmap import ACCESS_READ, mmap
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,11 @@ class ShardBuffers:
             with self._paths[shard].open("rb") as file:
                 self._maps[shard] = mmap(file.fileno(), 0, access=ACCESS_READ)
         return self._maps[shard]
+
+    def let_go(self) -> None:
+        """Give the pages of all maps back to the system, which keeps them cached."""
+        for each in self._maps.values():
+            each.madvise(MADV_DONTNEED)
 
 
 def _allow_open_files(count: int) -> None:

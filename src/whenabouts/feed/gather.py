@@ -18,11 +18,17 @@ from numpy.typing import NDArray
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.records.quantize import QuantizeRange
 
+HELD_BYTES = 1 << 26  # of a stream that may stay mapped: letting go costs a call a shard
+
 
 class Gatherer:
-    """Copies stretches of frames of a corpus into an array of frames, features side by side."""
+    """Copies stretches of frames of a corpus into an array of frames, features side by side.
 
-    def __init__(self, corpus: Corpus) -> None:
+    streams: what was read is not read again soon. Its pages are given back to the system, which
+    keeps them cached, so that the process does not come to hold all of a corpus.
+    """
+
+    def __init__(self, corpus: Corpus, *, streams: bool = False) -> None:
         dataset = corpus.dataset
         self._corpus, self._buffers = corpus, corpus.buffers
         self._dtype = np.dtype(dataset.dtype)
@@ -31,6 +37,7 @@ class Gatherer:
         ends = np.cumsum(widths).tolist()
         self._columns = [(end - width, end) for width, end in zip(widths, ends)]
         self._is_cold = True
+        self._streams, self._held_bytes = streams, 0
 
     def gather(
         self,
@@ -52,6 +59,11 @@ class Gatherer:
             return
         with self._announced(rows, first_frames, num_frames):
             self._gather_lists(rows, first_frames, num_frames, slots, out)
+        if self._streams:
+            self._held_bytes += out.nbytes
+            if self._held_bytes >= HELD_BYTES:
+                self._buffers.let_go()
+                self._held_bytes = 0
 
     def _gather_lists(
         self,

@@ -60,7 +60,7 @@ class SegmentChunks:
         self.table = corpus.segments(rows)
         self._corpus, self._rows, self._device = corpus, rows, device
         self._chunk_size, self._grid = chunk_size, corpus.dataset.grid
-        self._gatherer, self._buffer = Gatherer(corpus), BatchBuffer(device)
+        self._gatherer, self._buffer = Gatherer(corpus, streams=True), BatchBuffer(device)
 
     def chunks(self, first: int, end: int) -> Iterator[SegmentChunk]:
         """The segments first .. end of the table."""

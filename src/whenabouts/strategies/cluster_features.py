@@ -159,7 +159,7 @@ class FrameSample:
         self.row: NDArray[np.int64] = rows[video]
         self.frame: NDArray[np.int64] = place - (ends - corpus.num_frames[rows])[video]
         self._corpus, self._device = corpus, team.device
-        self._gatherer = Gatherer(corpus)
+        self._gatherer = Gatherer(corpus, streams=True)
         self._buffer = BatchBuffer(team.device, corpus.dataset.dtype)
 
     def __len__(self) -> int:
