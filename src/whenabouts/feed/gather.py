@@ -19,6 +19,7 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.records.quantize import QuantizeRange
 
 HELD_BYTES = 1 << 26  # of a stream that may stay mapped: letting go costs a call a shard
+FAULT_BYTES = 1 << 16  # that the system maps around a byte that is touched
 
 
 class Gatherer:
@@ -60,7 +61,7 @@ class Gatherer:
         with self._announced(rows, first_frames, num_frames):
             self._gather_lists(rows, first_frames, num_frames, slots, out)
         if self._streams:
-            self._held_bytes += out.nbytes
+            self._held_bytes += out.nbytes + len(rows) * FAULT_BYTES
             if self._held_bytes >= HELD_BYTES:
                 self._buffers.let_go()
                 self._held_bytes = 0
