@@ -21,15 +21,15 @@ from whenabouts.ensemble.context_search import (
     ALIKE,
     CENTRE,
     SMOOTH,
+    RatedInVideos,
     grid_of,
-    pairs_in_context,
     search_context,
 )
 from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import evaluate_scores
 
 SMALL_GRID = tuple(Context(*each) for each in product((0, 0.3, 1), (0, 0.5, 1), (0, 0.4)))
-WIDTHS = (0.4, 0, 0.4)
+WIDTHS = (0.4, 0)
 
 
 def random_world(
@@ -101,7 +101,7 @@ def test_what_is_gathered_is_what_is_written(dtype: type, tmp_path: Path) -> Non
     rows = scores.segments.rows_of(truth.video, truth.start_s)
     columns = scores.classes.columns(truth.class_id)
     kept = (rows >= 0) & (columns >= 0)
-    pairs = pairs_in_context(truth, scores, WIDTHS)
+    pairs = RatedInVideos.of(truth, scores).in_context(WIDTHS)
     for settings in SMALL_GRID:
         refine(scores, tmp_path / "o", settings)
         expected = open_scores(tmp_path / "o").values[rows[kept], columns[kept]]
@@ -113,7 +113,7 @@ def test_each_half_has_the_map_of_its_own_videos(tmp_path: Path) -> None:
     truth, scores = random_world(tmp_path, 2)
     in_first = first_half(truth.video)
     assert 0 < in_first.sum() < len(truth)
-    pairs = pairs_in_context(truth, scores, WIDTHS)
+    pairs = RatedInVideos.of(truth, scores).in_context(WIDTHS)
     for settings in SMALL_GRID:
         parts = (truth, truth.take(in_first), truth.take(~in_first))
         expected = [written_map(scores, settings, tmp_path / "o", part) for part in parts]

@@ -120,8 +120,7 @@ def search_context(
     Raises ScoresError as `refine` does, or if no rated segment is scored; LabelsError if no rated
     pair is positive.
     """
-    member = segments_alone(scores)
-    rated = _Rated.of(truth, member)
+    rated = RatedInVideos.of(truth, scores)
     settings = tuple(grid_of(rated.typical_distance()) if grid is None else grid)
     pairs = rated.in_context(each.alike for each in (AS_IT_IS, *settings))
     tried = try_each((AS_IT_IS, *settings), pairs.mean_aps)
@@ -146,16 +145,9 @@ def grid_of(typical_distance: float) -> tuple[Context, ...]:
     )
 
 
-def pairs_in_context(
-    truth: SegmentLabels, scores: Scores, alike: Iterable[float] = (0.0,)
-) -> PairsInContext:
-    """Gather the rated pairs. Raises errors as `search_context`."""
-    return _Rated.of(truth, segments_alone(scores)).in_context(alike)
-
-
 @dataclass(frozen=True)
-class _Rated:
-    """The rated pairs of scores. row, column [P]; video, place: which of `videos` it is, and the
+class RatedInVideos:
+    """The P scored rated pairs, and the videos around them. row, column [P]; video, place: which of `videos` it is, and the
     place of the row in that video [P]."""
 
     member: Member
@@ -167,7 +159,9 @@ class _Rated:
     place: NDArray[np.int64]
 
     @classmethod
-    def of(cls, truth: SegmentLabels, member: Member) -> Self:
+    def of(cls, truth: SegmentLabels, scores: Scores) -> Self:
+        """Raises errors as `search_context`."""
+        member = segments_alone(scores)
         row, column, judged = judged_pairs(truth, member.scores)
         videos = VideoRows.of(member.scores.segments)
         place_of_row = np.empty_like(videos.row)
@@ -186,6 +180,7 @@ class _Rated:
         return float(np.median(apart)) if len(apart) else 0.0
 
     def in_context(self, alike: Iterable[float]) -> PairsInContext:
+        """What a trial with any of these L needs."""
         widths = tuple(dict.fromkeys(alike))
         around = np.empty((len(widths), 3, len(self.row)))
         by_video = np.argsort(self.video, kind="stable")
