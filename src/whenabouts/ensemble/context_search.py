@@ -147,8 +147,10 @@ def grid_of(typical_distance: float) -> tuple[Context, ...]:
 
 @dataclass(frozen=True)
 class RatedInVideos:
-    """The P scored rated pairs, and the videos around them. row, column [P]; video, place: which of `videos` it is, and the
-    place of the row in that video [P]."""
+    """The P scored rated pairs, and the videos around them.
+
+    row, column [P]; video, place: which of `videos` it is, and the place of the row in it [P].
+    """
 
     member: Member
     row: NDArray[np.int64]
