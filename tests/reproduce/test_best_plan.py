@@ -238,6 +238,8 @@ def test_results_are_chosen_among_those_of_the_presets(ours):
 def test_submission_and_report_are_of_what_is_best_on_v2(tmp_path, ours, expected, title):
     put_numbers(tmp_path, "E2-fused", 0.7, ())
     put_numbers(tmp_path, "best-refined", ours, ())
+    fused = {"exponents": {"video": 1, "segment": 2}, "candidates": {"top_topics": None}}
+    put_made_by(tmp_path, "E2-fused", {"fused": fused})
     names = ("E2-fused", "best-refined")
     there = frozenset(Path(*place, name) for name in names
                       for place in (("numbers",), ("scores", "test")))  # fmt: skip

@@ -188,6 +188,7 @@ def test_submission_and_report_are_of_the_best(folder):
     assert submit(folder, frozenset(there)) == (
         ("submit", "scores/test/E2-fused", "-o", "s.csv"),
     )  # fmt: skip
+    put_made_by(folder, "E2-fused", {"fused": FUSED})
     (words,) = report(folder, frozenset(there))
     assert words == (
         "report", "scores/v2/E2-fused", "/i", "-o", "r.html", "--tables", "t.json", "--title",
@@ -195,6 +196,23 @@ def test_submission_and_report_are_of_the_best(folder):
     )  # fmt: skip
     with pytest.raises(StageError, match=r"scores/test/E2-fused: not there; E2-fused is the best"):
         submit(folder, frozenset(there - {Path("scores/test/E2-fused")}))
+
+
+@pytest.mark.parametrize(
+    ("video", "top_topics", "told"),
+    [
+        (0, None, "E1, which no fusion with the video classifier improves"),
+        (0.5, None, "E1, fused with the video classifier"),
+        (0, 20, "E1, fused with the video classifier"),
+    ],
+)
+def test_the_report_says_where_no_fusion_is_best(tmp_path, video, top_topics, told):
+    put_numbers(tmp_path, "E1-fused", 0.5, ())
+    settings = {"exponents": {"video": video, "segment": 1}, "candidates": {"top_videos": None}}
+    settings["candidates"]["top_topics"] = top_topics
+    put_made_by(tmp_path, "E1-fused", {"fused": settings})
+    (words,) = _report()(tmp_path, frozenset({Path("numbers/E1-fused")}))
+    assert words[-1] == f"whenabouts reproduce: {told}"
 
 
 def _report() -> LateCommands:

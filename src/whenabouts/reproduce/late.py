@@ -114,18 +114,23 @@ def report_best(index: Path, tables: Path, out: Path) -> LateCommands:
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         best = best_result(root, _numbers(there))
-        title = f"whenabouts reproduce: {_in_words(best)}"
-        scores = str(Path("scores", "v2", best))
-        words = ("report", scores, str(index), "-o", str(out), "--tables", str(tables))
+        scores = Path("scores", "v2", best)
+        title = f"whenabouts reproduce: {_in_words(best, root / scores)}"
+        words = ("report", str(scores), str(index), "-o", str(out), "--tables", str(tables))
         return ((*words, "--title", title),)
 
     return commands
 
 
-def _in_words(result: str) -> str:
+def _in_words(result: str, scores: Path) -> str:
+    """result: of what V2 chose, with its Scores."""
     if result == REFINED:
         return "our preset, refined"
-    return f"{result.removesuffix(FUSED)}, fused with the video classifier"
+    ensemble, found = result.removesuffix(FUSED), read_json(scores / "made-by.json")["fused"]
+    is_unfiltered = all(limit is None for limit in found["candidates"].values())
+    if found["exponents"]["video"] == 0 and is_unfiltered:
+        return f"{ensemble}, which no fusion with the video classifier improves"
+    return f"{ensemble}, fused with the video classifier"
 
 
 def results_of(presets: Collection[Preset]) -> tuple[str, ...]:
