@@ -50,6 +50,17 @@ def test_parts_of_any_size_give_the_same_bytes(
     assert pairs_of(read_labels(paths[0])) == PAIRS
 
 
+def test_arrays_may_be_used_again_while_their_labels_wait(tmp_path: Path) -> None:
+    """A row group is written when it is full; what waits for it is not the caller's memory."""
+    labels = labels_of(PAIRS)
+    with new_labels(tmp_path / "l.parquet", MADE_BY) as writer:
+        writer.write(labels)
+        for values in (labels.start_s, labels.class_id, labels.score, labels.weight):
+            values[:] = 99
+        labels.video[:] = b"z"
+    assert pairs_of(read_labels(tmp_path / "l.parquet")) == PAIRS
+
+
 def test_none_at_all(tmp_path: Path) -> None:
     with new_labels(tmp_path / "l.parquet", MADE_BY):
         pass

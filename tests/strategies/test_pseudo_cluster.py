@@ -24,6 +24,7 @@ from whenabouts.core.errors import CorpusError, UsageError
 from whenabouts.core.labels import SegmentLabels, clusters_path, read_labels, read_labels_made_by
 from whenabouts.corpus.corpus import Corpus, Ragged
 from whenabouts.corpus.splits import SPLITS
+from whenabouts.strategies import pseudo_cluster as module
 from whenabouts.strategies.cluster_features import Clustering
 from whenabouts.strategies.cluster_tally import most_frames_in
 from whenabouts.strategies.cluster_votes import Voting
@@ -272,6 +273,20 @@ def test_three_processes_write_what_one_does(planted: Corpus, tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         *("alone.clusters.json", "alone.parquet", "shared.clusters.json", "shared.parquet")
     ]
+
+
+@pytest.mark.parametrize("part", [50, 333])
+def test_labels_of_many_parts_are_those_of_one(
+    part: int, planted: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More labels than are collected in one place, all in one row group of the file."""
+    settings = ClusterLabelling(Clustering(k=64), Voting(soft=True))
+    labelled(planted, tmp_path / "one.parquet", settings)
+    monkeypatch.setattr(module, "PART", part)
+    labelled(planted, tmp_path / "many.parquet", settings)
+    expected = pairs_of(read_labels(tmp_path / "one.parquet"))
+    assert len(expected) > 5 * part
+    assert pairs_of(read_labels(tmp_path / "many.parquet")) == expected
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 100])

@@ -129,6 +129,7 @@ class LabelsWriter:
         self._writer, self._waiting = writer, SCHEMA.empty_table()
 
     def write(self, labels: SegmentLabels) -> None:
+        """The arrays may be used again afterwards."""
         self._waiting = pa.concat_tables([self._waiting, _to_table(labels)])
         whole = len(self._waiting) // GROUP_PAIRS * GROUP_PAIRS
         if whole:
@@ -194,9 +195,11 @@ def _refuse_other_content(path: Path) -> None:
 
 
 def _to_table(labels: SegmentLabels) -> pa.Table:
+    """A copy: Arrow would look at the arrays when it writes, and they may hold others by then."""
+    numbers = (labels.start_s, labels.class_id, labels.score, labels.weight)
     columns = [
         pa.array(labels.video.tolist(), pa.binary()).cast(pa.string()),
-        *(pa.array(c) for c in (labels.start_s, labels.class_id, labels.score, labels.weight)),
+        *(pa.array(column.copy()) for column in numbers),
     ]
     return pa.table(columns, SCHEMA)
 

@@ -108,7 +108,7 @@ def label_by_clusters(
         block = team.block(len(mine))
         mine = mine[block.start : block.stop]
         found = labels_of_videos(corpus, mine, clusters, read, settings, tally, team.device)
-        for labels in in_large_parts(found, corpus.video_ids.dtype):
+        for labels in in_large_parts(found, corpus.video_ids.dtype, PART):
             writer.write(labels)
         _gather_tallies(out, tally, team)
         told: dict[str, Any] = {"made_by": {**made_by, "k": len(clusters)}}
@@ -262,7 +262,7 @@ def judge(
 
 
 def in_large_parts(
-    parts: Iterator[SegmentLabels], id_type: np.dtype[np.bytes_], size: int = PART
+    parts: Iterator[SegmentLabels], id_type: np.dtype[np.bytes_], size: int
 ) -> Iterator[SegmentLabels]:
     """The same labels, `size` at a time; each part is to be used before the next is asked for.
 
