@@ -6,6 +6,7 @@ embedding. Nothing that makes the labels has seen V2, whose ratings only judge.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,22 @@ EVERYTHING = ("--soft", "--no-within-labels", "--threshold", "0", "--top-share",
 
 @dataclass(frozen=True)
 class Case:
-    """A corpus, a student, and how the labels are cleaned."""
+    """A corpus, a student, and how the teacher's labels are cleaned. cluster_weight: tried for the
+    clusters' labels beside the weight that a recipe has."""
 
     corpus: str
     make: MakeCorpus
     student: str
     cleaning: tuple[str, ...]
     scale: str = ""
+    cluster_weight: float = 0.0
 
 
 CASES = (
     Case("AudioSet", audioset, "s-logi", EVERYTHING),
     Case("AudioSet", audioset, "nl", EVERYTHING, "small"),
-    Case("montage", montage, "s-logi", ()),
-    Case("montage", montage, "nl", (), "small"),
+    Case("montage", montage, "s-logi", (), cluster_weight=30),
+    Case("montage", montage, "nl", (), "small", cluster_weight=3),
 )
 
 
@@ -60,11 +63,22 @@ def _rows_of(bench: Bench, case: Case) -> list[dict[str, Any]]:
         "cluster": _by_clusters(bench, index_path),
     }
     found = [_row(bench, index_path, case, Recipe(case.student, case.scale), "without")]
-    for method, path in labels.items():
-        words = ("--strategy.pseudo.labels", str(path))
-        recipe = Recipe(case.student, case.scale, f"by-{method}", words)
-        found.append(_row(bench, index_path, case, recipe, method))
+    for method, weight in _variants(case):
+        words: tuple[str, ...] = ("--strategy.pseudo.labels", str(labels[method]))
+        if weight:
+            words = (*words, "--strategy.pseudo.weight", weight)
+        recipe = Recipe(case.student, case.scale, f"by-{method}{weight and '-' + weight}", words)
+        what = f"{method}, weight {weight}" if weight else method
+        found.append(_row(bench, index_path, case, recipe, what))
     return found
+
+
+def _variants(case: Case) -> Iterator[tuple[str, str]]:
+    """Who labels, and the weight of the labels; '' leaves the recipe's."""
+    yield "teacher", ""
+    yield "cluster", ""
+    if case.cluster_weight:
+        yield "cluster", f"{case.cluster_weight:g}"
 
 
 def _row(bench: Bench, index_path: Path, case: Case, recipe: Recipe, what: str) -> dict[str, Any]:

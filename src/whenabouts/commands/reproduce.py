@@ -34,7 +34,7 @@ MOST_JOBS = 4
 @dataclass(frozen=True)
 class Reproduce:
     """The whole published system: 20 models, five ensembles, fusion, tables, submission, report; or
-    (--preset best) our own five models, their mean and its refinement.
+    (--preset best) our own four models, their mean and its refinement.
 
     A graph of stages, each a process with a log of its own in OUT/logs. A stage whose inputs and
     settings have not changed is skipped; Ctrl-C, or a crash, leaves a folder in which the same call
