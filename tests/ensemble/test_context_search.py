@@ -16,6 +16,7 @@ from whenabouts.core.errors import LabelsError, ScoresError
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import SegmentTable
+from whenabouts.ensemble import context_search as search_module
 from whenabouts.ensemble.context import AS_IT_IS, Context, refine
 from whenabouts.ensemble.context_search import (
     ALIKE,
@@ -268,6 +269,24 @@ def test_the_scores_stay_where_a_half_has_no_positive(tmp_path: Path) -> None:
     assert not found.pays
     assert found.used == found.as_it_is
     assert found.to_dict()["cross_validated"] is None
+
+
+def test_what_is_typical_is_asked_of_few_videos_evenly_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five rated videos the first, the third and the fifth; of the first segments of each."""
+    names = [f"{video}:{at_s}" for video in "abcde" for at_s in (0, 5, 10)]
+    apart = [0.0, 0.9, 0.1, 0.9, 0.3]  # scores of the second segment; the first has 1, in 1 class
+    values = np.array([[1, share, 0] for share in apart], np.float32).reshape(-1, 1)
+    scores = write_scores(tmp_path / "s", table(*names), [7], values)
+    truth = labels(*((f"{video}:0", 7, 1) for video in "abcde"))
+    monkeypatch.setattr(search_module, "MOST_SAMPLED", 3)
+    monkeypatch.setattr(search_module, "MOST_SEGMENTS", 2)
+    found = RatedInVideos.of(truth, scores).typical_distance()
+    assert found == pytest.approx(1 - np.sqrt(0.1))
+    monkeypatch.setattr(search_module, "MOST_SAMPLED", 5)
+    found = RatedInVideos.of(truth, scores).typical_distance()
+    assert found == pytest.approx(1 - np.sqrt(0.3))
 
 
 # ---- what is told, what is refused ---------------------------------------------------------------

@@ -52,6 +52,14 @@ def encoded_by(model: Hierarchical) -> Tensor:
     return model.encode_segments(features, torch.ones(6, 5, dtype=torch.bool))[0]
 
 
+def test_a_narrow_kernel_comes_back_too(tmp_path: Path) -> None:
+    model, other = model_of(is_fitted=True), model_of(1)
+    model.rated_kernel.width.fill_(1e-3)
+    save_weights(tmp_path / "w.safetensors", model, {})
+    load_weights(tmp_path / "w.safetensors", other)
+    assert torch.equal(logits_of(other), logits_of(model))
+
+
 def test_fitted_all_ways_to_ask_a_model_agree() -> None:
     model = model_of(is_fitted=True)
     head = model.segment_head(encoded_by(model))
