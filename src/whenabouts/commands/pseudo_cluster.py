@@ -40,8 +40,8 @@ class PseudoCluster:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Labels file to write, Parquet."""
     run: Path | None = None
-    """Cluster the frames as this run's model embeds them (att2, loss2, nl, se, fcfc); it must not
-    have seen V2."""
+    """Cluster the frames as this run's model embeds them (att2, loss2, nl, se, fcfc, lse); it must
+    not have seen V2."""
     clustering: Annotated[Clustering, tyro.conf.arg(name="")] = field(default_factory=Clustering)
     voting: Annotated[Voting, tyro.conf.arg(name="")] = field(default_factory=Voting)
     splits: tuple[str, ...] = ("train", "v1")
