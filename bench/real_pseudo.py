@@ -6,6 +6,7 @@ embedding. Nothing that makes the labels has seen V2, whose ratings only judge.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from real_corpora import audioset, montage, once
 from real_runs import Bench, MakeCorpus, Recipe, run_path, spread, train
 from real_video import scores_of
+from whenabouts.core.labels import clusters_path
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.feed.labels import video_labels
@@ -109,12 +111,13 @@ def _by_clusters(bench: Bench, index_path: Path) -> Path:
     labels = bench.work / "labels" / f"{index_path.stem}-cluster.parquet"
     labels.parent.mkdir(exist_ok=True)
     run = run_path(bench, index_path, TEACHER, 0)
-    return once(labels, "pseudo-label", "cluster", str(index_path), "--run", str(run))
+    words = (str(index_path), "--run", str(run), "--judge")
+    return once(labels, "pseudo-label", "cluster", *words)
 
 
 def _precision(name: str, make: MakeCorpus, bench: Bench) -> list[dict[str, Any]]:
-    """Share of positives among V2's rated pairs within the labels of their videos: of all, and of
-    those that the teacher gives 0.5 or more."""
+    """Share of positives among V2's rated pairs within the labels of their videos: of all, of those
+    that the teacher gives 0.5 or more, and of those that the clusters call positive."""
     index_path = make(bench.shared, bench.work)
     corpus = open_corpus(index_path)
     scores = open_scores(_teacher_scores(bench, index_path, "v2"))
@@ -124,9 +127,13 @@ def _precision(name: str, make: MakeCorpus, bench: Bench) -> list[dict[str, Any]
     p = scores.values[row, scores.classes.columns(truth.class_id)]
     positive = truth.score >= POSITIVE
     chosen = {"all pairs": within, "teacher >= 0.5": within & (p >= 0.5)}
+    found = {what: float(positive[k].mean()) for what, k in chosen.items()}
+    told = clusters_path(_by_clusters(bench, index_path)).read_text(encoding="utf-8")
+    judged = json.loads(told)["judged"]
+    found[f"clusters, of {judged['coverage']:.2f} of the pairs"] = judged["precision"]
     return [
-        {"what": f"precision, {what}", "corpus": name, **spread([float(positive[k].mean())])}
-        for what, k in chosen.items()
+        {"what": f"precision, {what}", "corpus": name, **spread([value])}
+        for what, value in found.items()
     ]
 
 
