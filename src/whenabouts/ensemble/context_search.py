@@ -40,6 +40,7 @@ from whenabouts.ensemble.rated_pairs import JudgedPairs, judged_pairs
 SMOOTH = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 CENTRE = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 ALIKE = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the typical distance of a video's segments
+VIDEOS_HELD = 512  # whose pages of the file may stay mapped
 MOST_SAMPLED = 256  # videos, and
 MOST_SEGMENTS = 256  # segments of a video, that say what is typical
 
@@ -189,9 +190,10 @@ class RatedInVideos:
         begins = np.flatnonzero(np.diff(self.video[by_video], prepend=-1))
         groups = np.split(by_video, begins[1:])
         found = map_in_order(lambda pairs: self._around(pairs, widths), groups)
-        for pairs, of_pairs in zip(groups, found):
+        for number, (pairs, of_pairs) in enumerate(zip(groups, found), 1):
             around[:, :, pairs] = of_pairs
-        let_go(self.member.scores.values)
+            if number % VIDEOS_HELD == 0:
+                let_go(self.member.scores.values)
         score = self.member.at(self.row, self.column)
         return PairsInContext(score, dict(zip(widths, around)), self.judged)
 
