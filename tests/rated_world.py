@@ -8,7 +8,7 @@ import torch
 from whenabouts.models.rated_kernel import KernelSettings, RatedPairs
 
 WIDTH, CLASSES, SEGMENTS = 5, 4, 30
-SETTINGS = KernelSettings(prior=0.4, penalty=0.2, bandwidth=0.7)
+SETTINGS = KernelSettings(prior=0.4, penalty=0.2, bandwidth=0.7, answers=0.3)
 
 
 def rated(seed: int = 0, num_segments: int = SEGMENTS) -> RatedPairs:
@@ -24,5 +24,5 @@ def rated(seed: int = 0, num_segments: int = SEGMENTS) -> RatedPairs:
     order = rng.permutation(2 * num_segments)  # pairs come in any order
     parts = segment, column.ravel(), label.ravel().astype(np.float32)
     segment, column, label = (torch.from_numpy(part[order]) for part in parts)
-    logits = torch.from_numpy(rng.normal(size=2 * num_segments).astype(np.float32))
+    logits = torch.from_numpy(rng.normal(size=(num_segments, CLASSES)).astype(np.float32))
     return RatedPairs(torch.from_numpy(features), segment, column, label, logits)

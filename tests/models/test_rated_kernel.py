@@ -229,10 +229,21 @@ def queries(num: int = 7, seed: int = 5) -> tuple[Tensor, Tensor]:
 def slow_answer(
     pairs: RatedPairs, settings: KernelSettings, features: Tensor, logits: Tensor
 ) -> NDArray:
-    """Pair by pair, in float64; the width from all distances of different segments."""
-    s, x = pairs.features.double().numpy(), features.double().numpy()
-    distances = sorted(float(((s[i] - s[j]) ** 2).sum()) for i in range(len(s)) for j in range(i))
-    width = settings.bandwidth * distances[(len(distances) - 1) // 2]
+    """Pair by pair, in float64; the widths from all distances of different segments."""
+    share, parts = settings.answers, []
+    for weight, ours, theirs in (
+        (1 - share, pairs.features, features),
+        (share, pairs.logits.sigmoid().sqrt(), logits.sigmoid().sqrt()),
+    ):
+        s, x = ours.double().numpy(), theirs.double().numpy()
+        apart = sorted(float(((s[i] - s[j]) ** 2).sum()) for i in range(len(s)) for j in range(i))
+        parts.append((weight / settings.bandwidth / apart[(len(apart) - 1) // 2], s, x))
+
+    def near_to(x_or_s: int, i: int, j: int) -> float:
+        """k of query (1) or support (0) i and support j."""
+        exponent = sum(w * ((rows[x_or_s][i] - rows[0][j]) ** 2).sum() for w, *rows in parts)
+        return float(np.exp(-exponent))
+
     answer = logits.double().numpy().copy()
     for c in range(CLASSES):
         of_class = [p for p in range(len(pairs.label)) if int(pairs.column[p]) == c]
@@ -240,19 +251,18 @@ def slow_answer(
         if len(set(label.tolist())) < 2:
             continue
         rows = [int(pairs.segment[p]) for p in of_class]
-        near = np.array([[np.exp(-((s[i] - s[j]) ** 2).sum() / width) for j in rows] for i in rows])
-        offset = settings.prior * pairs.logits[of_class].double()
+        near = np.array([[near_to(0, i, j) for j in rows] for i in rows])
+        offset = settings.prior * pairs.logits[rows, c].double()
         a, b = fit_class(torch.from_numpy(near), offset, label, settings.penalty)
-        for n in range(len(x)):
-            added = sum(
-                float(a[k]) * np.exp(-((x[n] - s[i]) ** 2).sum() / width)
-                for k, i in enumerate(rows)
-            )
+        for n in range(len(features)):
+            added = sum(float(a[k]) * near_to(1, n, i) for k, i in enumerate(rows))
             answer[n, c] = settings.prior * float(logits[n, c]) + added + float(b)
     return answer
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, KernelSettings(), KernelSettings(0.0, 2.0, 3.0)])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, KernelSettings(), KernelSettings(0.0, 2.0, 3.0, 0.0)]
+)
 def test_the_answer_pair_by_pair(settings: KernelSettings) -> None:
     pairs, (features, logits) = rated(), queries()
     found = checked(RatedKernel.forward)(fitted(pairs, settings), features, logits)
@@ -288,7 +298,7 @@ def test_many_rows_are_answered_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(rated_kernel, "AT_ONCE", at_once)
         asked.clear()
         torch.testing.assert_close(kernel(features, logits), whole)
-        assert (max(asked), sum(asked)) == (count, 50)
+        assert (max(asked), sum(asked)) == (count, 2 * 50), "of features and of answers"
 
 
 def test_batch_mates_are_irrelevant() -> None:
@@ -303,11 +313,43 @@ def test_batch_mates_are_irrelevant() -> None:
 def test_the_order_of_pairs_is_irrelevant() -> None:
     pairs, (features, logits) = rated(), queries()
     order = torch.arange(len(pairs.label)).flip(0)
-    columns = ("segment", "column", "label", "logits")
+    columns = ("segment", "column", "label")
     other = replace(pairs, **{name: getattr(pairs, name)[order] for name in columns})
     torch.testing.assert_close(
         fitted(other)(features, logits), fitted(pairs)(features, logits), atol=1e-5, rtol=1e-5
     )
+
+
+def test_without_answers_the_heads_other_classes_do_not_count() -> None:
+    pairs, (features, logits) = rated(), queries()
+    moved = logits + torch.tensor([0.0, 0, 3, -3])
+    for share, is_same in ((0.0, True), (0.3, False)):
+        kernel = fitted(pairs, replace(SETTINGS, answers=share))
+        assert kernel.answers.shape == (SEGMENTS, 0 if is_same else CLASSES)
+        one, other = (kernel(features, each)[:, :2] for each in (logits, moved))
+        assert torch.equal(one, other) == is_same
+
+
+def test_nearly_all_the_share_leaves_features_out() -> None:
+    pairs, (features, logits) = rated(), queries()
+    kernel = fitted(pairs, replace(SETTINGS, answers=1 - 1e-9))
+    torch.testing.assert_close(kernel(features, logits), kernel(features.flip(0), logits))
+
+
+def test_answers_that_hardly_differ_do_not_tell_segments_apart() -> None:
+    """Of 1e-3 in the logits the median would make as much as of 1."""
+    pairs, (features, logits) = rated(), queries()
+    kernel = fitted(replace(pairs, logits=1e-3 * pairs.logits))
+    assert float(kernel.answer_width) == pytest.approx(0.7 * 0.01 * 4 * 0.5 / 0.3, rel=1e-2)
+    near = rbf(kernel.answers, kernel.answers, kernel.answer_width)
+    assert near.min() > 0.999
+
+
+def test_answers_by_hand() -> None:
+    """Odds of 1, 3 and almost 0."""
+    logits = torch.tensor([[0.0, np.log(3.0), -200.0]])
+    found = checked(rated_kernel.answers_of)(logits)
+    torch.testing.assert_close(found, torch.tensor([[0.5**0.5, 0.75**0.5, 0.0]]))
 
 
 def test_another_fit_forgets_the_first() -> None:
@@ -339,7 +381,7 @@ def test_positives_in_two_places_that_no_linear_head_ranks() -> None:
     kernel = RatedKernel(WIDTH, 1)
     column = torch.zeros(len(rows), dtype=torch.int64)
     pairs = RatedPairs(torch.from_numpy(rows), torch.arange(len(rows)), column,
-                       torch.from_numpy(label), pair[0])  # fmt: skip
+                       torch.from_numpy(label), pair[0][:, None])  # fmt: skip
     kernel.fit(KernelSettings(), pairs)
     answers = kernel(torch.from_numpy(others), pair[1][:, None])[:, 0]
     of_head, found = (average_precision_score(truth, x.numpy()) for x in (pair[1], answers))
@@ -355,6 +397,13 @@ def test_positives_in_two_places_that_no_linear_head_ranks() -> None:
 def test_settings_out_of_range(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=rf"{name}: the value is {value}; it must be at least"):
         KernelSettings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, 2.0, float("nan")])
+def test_answers_are_a_share(value: float) -> None:
+    told = rf"answers: the value is {value}; it is a share: at least 0, below 1"
+    with pytest.raises(SettingsError, match=told):
+        KernelSettings(answers=value)
 
 
 def test_a_prior_of_zero_is_none() -> None:

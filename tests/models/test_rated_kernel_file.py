@@ -18,7 +18,10 @@ from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.models.rated_kernel import RatedKernel
 from whenabouts.train.checkpoint import load_weights, save_weights
 
-NAMES = ("supports", "coefficient", "pair_support", "pair_class", "prior", "bias", "width")
+NAMES = (
+    "supports", "answers", "coefficient", "pair_support", "pair_class", "prior", "bias", "width",
+    "answer_width",
+)  # fmt: skip
 
 
 def model_of(seed: int = 0, *, is_fitted: bool = False) -> Hierarchical:
@@ -89,6 +92,20 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_file_from_before_there_were_answers(share: float, tmp_path: Path) -> None:
+    """It has neither; answers then do not count."""
+    model = model_of()
+    drawn = torch.randn(SEGMENTS, 64, generator=torch.Generator().manual_seed(0))
+    model.rated_kernel.fit(replace(SETTINGS, answers=share), replace(rated(), features=drawn))
+    old = {k: v for k, v in model.state_dict().items() if "answer" not in k}
+    save_weights(tmp_path / "old.safetensors", AsStored(old), {})
+    back = model_of(1)
+    load_weights(tmp_path / "old.safetensors", back)
+    assert back.rated_kernel.answers.shape == (SEGMENTS, 0)
+    assert torch.equal(logits_of(back), logits_of(model)) == (not share)
+
+
 def test_a_file_of_an_unfitted_model_makes_it_unfitted(tmp_path: Path) -> None:
     model, plain = model_of(is_fitted=True), model_of(1)
     save_weights(tmp_path / "v1.safetensors", plain, {})
@@ -139,7 +156,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "fewer supports": (put("supports", lambda t: t[:5]), r"pair_support' has an index"),
     "no supports": (put("supports", lambda t: t[:0]), r"pair_support' has an index"),
     "narrow supports": (put("supports", lambda t: t[:, :63]), r"supports' is .*\[30, 63\]"),
-    "supports flat": (put("supports", lambda t: t.flatten()), r"supports' is .*\[1920\]"),
+    "supports flat": (put("supports", lambda t: t.flatten()), r"answers' is .*\[1920, 4\]"),
     "support of no axis": (put("supports", lambda t: t[0, 0]), r"pair_support' has an index"),
     "fewer coefficients": (put("coefficient", lambda t: t[1:]), r"pair_class' is torch.int64 \["),
     "coefficients in a table": (put("coefficient", lambda t: t[None]), r"coefficient' is .*\[1, "),
@@ -153,6 +170,14 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "short indices": (put("pair_support", lambda t: t.int()), r"pair_support' is torch.int32"),
     "width zero": (set_at("width", 0, 0.0), r"width' is not above 0"),
     "width negative": (set_at("width", 0, -2.0), r"width' is not above 0"),
+    "answer width zero": (set_at("answer_width", 0, 0.0), r"answer_width' is not above 0"),
+    "fewer answers": (
+        put("answers", lambda t: t[:5]),
+        r"answers' is .*\[5, 4\], and not .*\[30, 4",
+    ),
+    "answers of other classes": (put("answers", lambda t: t[:, :3]), r"answers' is .*\[30, 3\]"),
+    "answers flat": (put("answers", lambda t: t.flatten()), r"answers' is .*\[120\]"),
+    "answers NaN": (set_at("answers", 2, torch.nan), r"answers' has a NaN"),
     "width NaN": (set_at("width", 0, torch.nan), r"width' has a NaN"),
     "coefficient NaN": (set_at("coefficient", 2, torch.nan), r"coefficient' has a NaN"),
     "support infinite": (set_at("supports", 9, torch.inf), r"supports' has a NaN or an infinity"),

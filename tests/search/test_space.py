@@ -121,6 +121,7 @@ def test_a_kernel_is_searched_in_place_of_fine_tuning() -> None:
     assert space["strategy.kernel.penalty"] == Interval(0.03, 3.0, log=True)
     assert space["strategy.kernel.bandwidth"] == Interval(0.25, 4.0, log=True)
     assert space["strategy.kernel.prior"] == Interval(0.0, 1.0)
+    assert space["strategy.kernel.answers"] == Interval(0.0, 0.6)
     assert not [n for n in space if n.startswith(("optimiser", "strategy.negatives"))]
     assert not [n for n in default_space(ATT2) if n.startswith("strategy.kernel")]
 

@@ -118,7 +118,7 @@ def test_the_network_stays_as_pre_training_left_it(
             assert torch.equal(ours[column], theirs[row])
     added = {name for name in now if name not in then}
     assert added == {f"rated_kernel.{name}" for name in fitted.rated_kernel.state_dict()}
-    assert len(added) == 7
+    assert len(added) == 9
 
 
 @pytest.mark.parametrize(("phase", "splits"), [("v1", ["v1"]), ("final", ["v1", "v2"])])
@@ -200,7 +200,7 @@ def test_rated_pairs_as_the_model_sees_them(
     batch = rated.batch(np.arange(len(rated)))
     with torch.no_grad():
         logits = model.eval()(batch.features, batch.mask)
-    torch.testing.assert_close(found.logits, logits[found.segment, found.column])
+    torch.testing.assert_close(found.logits, logits)
     assert torch.equal(found.segment, batch.pair_segment)
     assert torch.equal(found.column, batch.pair_class)
     assert found.label.tolist() == [float(s >= 0.5) for s in batch.pair_label.tolist()]
@@ -234,13 +234,13 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def test_settings_reach_the_fit(whole: Whole, corpus: Corpus, tmp_path: Path) -> None:
     wanted = load_file(whole.run / "v1.safetensors")
-    for name, value in (("prior", 0.1), ("penalty", 1.0), ("bandwidth", 0.5)):
+    for name, value in (("prior", 0.1), ("penalty", 1.0), ("bandwidth", 0.5), ("answers", 0.5)):
         train(corpus, tmp_path / name, strategy_of(kernel=replace(KERNEL, **{name: value})))
         found = load_file(tmp_path / name / "v1.safetensors")
         assert torch.equal(found["rated_kernel.supports"], wanted["rated_kernel.supports"])
         assert not same(found, wanted, "rated_kernel.coefficient")
         width = "rated_kernel.width"
-        assert same(found, wanted, width) == (name != "bandwidth")
+        assert same(found, wanted, width) == (name not in ("bandwidth", "answers"))
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor], name: str) -> bool:

@@ -68,8 +68,10 @@ def slow_scores(model: Hierarchical, corpus: Corpus) -> Iterator[np.ndarray]:
         for first in range(0, len(x), 5):
             part = x[None, first : first + 5]
             feature, _ = model.encode_segments(part, torch.ones(part.shape[:2], dtype=torch.bool))
-            logits = kernel.prior * model.segment_head(feature)[0] + kernel.bias
+            head = model.segment_head(feature)
+            logits = kernel.prior * head[0] + kernel.bias
             near = rbf(feature, kernel.supports, kernel.width)[0]
+            near = near * rbf(head.sigmoid().sqrt(), kernel.answers, kernel.answer_width)[0]
             added = kernel.coefficient * near[kernel.pair_support]
             yield logits.index_add(0, kernel.pair_class, added).sigmoid().detach().numpy()
 

@@ -1,11 +1,16 @@
 """Similarity to rated segments: kernel logistic regression on top of a segment head.
 
-    f_c(x) = p_c l_c(x) + sum_i a_ci k(x, s_i) + b_c      k(x, s) = exp(-|x - s|^2 / w)
+    f_c(x) = p_c l_c(x) + sum_i a_ci k(x, s_i) + b_c
+    k(x, s) = exp(-|x - s|^2 / w - |q(x) - q(s)|^2 / v)              q_c = sqrt(sigmoid(l_c))
 
 l_c is the logit of the segment head, s_i the feature of rated segment i, and the sum runs over the
 segments that are rated for class c. a and b of a class minimise the logistic loss of its rated
 pairs plus penalty / 2 a^T K a (Zhu & Hastie, "Kernel logistic regression and the import vector
-machine", 2005), by Newton's method. w is `bandwidth` times the median of |s_i - s_j|^2.
+machine", 2005), by Newton's method.
+
+Segments are near where their features are, and the head's answers to all classes. With m the
+median of |s_i - s_j|^2, n that of |q_i - q_j|^2 and A the share of the answers, w is `bandwidth`
+m / (1 - A) and v is `bandwidth` n / A: at A = 0 answers do not count.
 
 So a class is judged by what it is near to: its rated positives or its rated negatives; that is what
 the 1st place of the challenge (2019) had for its second stage. A class without a rated positive, or
@@ -15,6 +20,7 @@ without a negative, keeps the logit of its head.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -35,17 +41,20 @@ TOLERANCE = 1e-8  # of the loss, by which a step must improve it
 LEAST_CURVATURE = 1e-6
 LEAST_PENALTY = 1e-6  # with less, equal features make Newton's system singular
 LEAST_BANDWIDTH = 1e-6
+SAME_ANSWERS = 1e-2  # of |q|^2: what is nearer differs by little but noise
 AT_ONCE = 1 << 25  # similarities computed at a time, so that memory stays flat
 
 
 @dataclass(frozen=True)
 class KernelSettings:
     """prior: p, how much of the head's logit stays; penalty: of the norm of f - p l - b;
-    bandwidth: of the kernel, in median squared distances."""
+    bandwidth: of the kernel, in median squared distances; answers: A, the share of the head's
+    answers in them."""
 
     prior: float = 0.3
     penalty: float = 0.3
     bandwidth: float = 1.0
+    answers: float = 0.25
 
     def __post_init__(self) -> None:
         least = {"prior": 0.0, "penalty": LEAST_PENALTY, "bandwidth": LEAST_BANDWIDTH}
@@ -53,33 +62,42 @@ class KernelSettings:
             if not limit <= getattr(self, name) < math.inf:
                 fact, rule = f"the value is {getattr(self, name)}", f"it must be at least {limit:g}"
                 raise SettingsError(fact, where=name, rule=f"{rule}, and finite")
+        if not 0 <= self.answers < 1:
+            raise SettingsError(
+                f"the value is {self.answers}",
+                where="answers",
+                rule="it is a share: at least 0, below 1",
+            )
 
 
 @dataclass(frozen=True)
 class RatedPairs:
-    """P rated pairs of U segments. logits: of the segment head, of each pair."""
+    """P rated pairs of U segments. logits: of the segment head."""
 
     features: Float[Tensor, "U E"]
     segment: Int[Tensor, " P"]
     column: Int[Tensor, " P"]
     label: Float[Tensor, " P"]
-    logits: Float[Tensor, " P"]
+    logits: Float[Tensor, "U C"]
 
 
 class RatedKernel(nn.Module):
     """Nothing until it is fitted, or loaded from a checkpoint of one that was.
 
-    What a fit leaves are buffers: supports [U, E], coefficient, support and column of each pair
-    [P], prior and bias of each class [C], width [] of the kernel.
+    What a fit leaves are buffers: supports [U, E] and their answers q [U, C], or [U, 0] where they
+    do not count; coefficient, support and column of each pair [P]; prior and bias of each class
+    [C]; the widths w and v of the kernel [].
     """
 
     supports: Tensor
+    answers: Tensor
     coefficient: Tensor
     pair_support: Tensor
     pair_class: Tensor
     prior: Tensor
     bias: Tensor
     width: Tensor
+    answer_width: Tensor
 
     def __init__(self, feature_width: int, num_classes: int) -> None:
         super().__init__()
@@ -100,11 +118,19 @@ class RatedKernel(nn.Module):
         by_class = torch.sparse_coo_tensor(
             torch.stack(places), self.coefficient, shape, check_invariants=False
         )
-        added = [
-            torch.sparse.mm(by_class, rbf(part, self.supports, self.width).T).T
-            for part in features.split(max(1, AT_ONCE // max(1, num_supports)))
-        ]
+        at_once = max(1, AT_ONCE // max(1, num_supports))
+        parts = zip(features.split(at_once), logits.split(at_once))
+        added = [torch.sparse.mm(by_class, self.similarity(*part).T).T for part in parts]
         return logits * self.prior + torch.cat(added) + self.bias
+
+    def similarity(
+        self, features: Float[Tensor, "N E"], logits: Float[Tensor, "N C"]
+    ) -> Float[Tensor, "N U"]:
+        """k of each row and each support."""
+        near = rbf(features, self.supports, self.width)
+        if self.answers.shape[1]:
+            near *= rbf(answers_of(logits), self.answers, self.answer_width)
+        return near
 
     def fit(self, settings: KernelSettings, pairs: RatedPairs) -> None:
         """Take these pairs as those to be near to; what was fitted before is forgotten."""
@@ -126,6 +152,8 @@ class RatedKernel(nn.Module):
         fitted. A file may be anybody's: what would index out of bounds is refused."""
         names = [part.name for part in fields(_Fitted)]
         found = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if "supports" in found and not found.keys() & WITHOUT_ANSWERS.keys():  # an older file
+            found |= {name: make(found["supports"]) for name, make in WITHOUT_ANSWERS.items()}
         missing_keys += [prefix + name for name in names if found and name not in found]
         known = {prefix + name for name in names}
         unexpected_keys += [k for k in state_dict if k.startswith(prefix) and k not in known]
@@ -144,12 +172,26 @@ class _Fitted:
     """The buffers of RatedKernel."""
 
     supports: Tensor
+    answers: Tensor
     coefficient: Tensor
     pair_support: Tensor
     pair_class: Tensor
     prior: Tensor
     bias: Tensor
     width: Tensor
+    answer_width: Tensor
+
+
+WITHOUT_ANSWERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "answers": lambda supports: supports.new_empty(*supports.shape[:1], 0, dtype=torch.float32),
+    "answer_width": lambda supports: supports.new_ones((), dtype=torch.float32),
+}
+
+
+def answers_of(logits: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+    """q: the square roots of probabilities, so that what is hardly likely, and it is most of the
+    classes, counts little."""
+    return logits.float().sigmoid().sqrt()
 
 
 def rbf(
@@ -168,8 +210,12 @@ def squared_distances(
 
 
 def _fit(settings: KernelSettings, pairs: RatedPairs, num_classes: int) -> _Fitted:
-    features = pairs.features.float()
-    width = settings.bandwidth * _median_distance(features)
+    features, share = pairs.features.float(), settings.answers
+    answers = answers_of(pairs.logits if share else pairs.logits.new_empty(len(features), 0))
+    width = settings.bandwidth * _median_distance(features) / (1 - share)
+    apart = torch.maximum(_median_distance(answers), SAME_ANSWERS * answers.square().sum(1).mean())
+    answer_width = settings.bandwidth * apart / (share or 1)
+    kept = features, answers
     prior, bias = features.new_ones(num_classes), features.new_zeros(num_classes)
     coefficient = features.new_zeros(len(pairs.label))
     order = pairs.column.argsort(stable=True)
@@ -177,23 +223,26 @@ def _fit(settings: KernelSettings, pairs: RatedPairs, num_classes: int) -> _Fitt
         label = pairs.label[of_class]
         if not (label.any() and (label == 0).any()):
             continue
-        column = pairs.column[of_class[0]]
+        column, segment = pairs.column[of_class[0]], pairs.segment[of_class]
         # In float32, rounding would give K negative eigenvalues.
-        support = features[pairs.segment[of_class]].double()
+        support, answer = (part[segment].double() for part in kept)
         kernel = rbf(support, support, width.double())
-        offset = settings.prior * pairs.logits[of_class].double()
+        kernel *= rbf(answer, answer, answer_width.double())
+        offset = settings.prior * pairs.logits[segment, column].double()
         a, b = fit_class(kernel, offset, label.double(), settings.penalty)
         coefficient[of_class] = a.float()
         prior[column], bias[column] = settings.prior, b.float()
     is_used = coefficient != 0
     return _Fitted(
         supports=features,
+        answers=answers,
         coefficient=coefficient[is_used],
         pair_support=pairs.segment[is_used],
         pair_class=pairs.column[is_used],
         prior=prior,
         bias=bias,
         width=width,
+        answer_width=answer_width,
     )
 
 
@@ -269,11 +318,15 @@ def _newton_step(
 def _wrong(fitted: _Fitted, feature_width: int, num_classes: int) -> dict[str, str]:
     """What of a checkpoint's tensors does not fit, by name."""
     num_supports, num_pairs = fitted.supports.shape[:1].numel(), fitted.coefficient.numel()
+    # Answers count, or they do not.
+    num_answers = num_classes if fitted.answers.shape[1:] != (0,) else 0
     shapes = {
         "supports": (num_supports, feature_width),
+        "answers": (num_supports, num_answers),
         **dict.fromkeys(("coefficient", "pair_support", "pair_class"), (num_pairs,)),
         **dict.fromkeys(("prior", "bias"), (num_classes,)),
         "width": (),
+        "answer_width": (),
     }
     below = {"pair_support": num_supports, "pair_class": num_classes}
     wrong = {}
@@ -285,6 +338,7 @@ def _wrong(fitted: _Fitted, feature_width: int, num_classes: int) -> dict[str, s
             wrong[name] = f"has an index that is not from 0 to below {below[name]}"
         elif not tensor.isfinite().all():
             wrong[name] = "has a NaN or an infinity"
-    if "width" not in wrong and not fitted.width > 0:
-        wrong["width"] = "is not above 0"
+    for name in ("width", "answer_width"):
+        if name not in wrong and not getattr(fitted, name) > 0:
+            wrong[name] = "is not above 0"
     return wrong

@@ -114,6 +114,7 @@ OF_KERNEL: dict[str, Callable[[Any], Span]] = {
     "strategy.kernel.penalty": _around(10),
     "strategy.kernel.prior": _same(Interval(0.0, 1.0)),
     "strategy.kernel.bandwidth": _around(4),
+    "strategy.kernel.answers": _same(Interval(0.0, 0.6)),
 }
 DECAYED = ("optimiser.weight_decay", "strategy.pretrain.optimiser.weight_decay")
 

@@ -82,6 +82,6 @@ def _encoded(
     batch = rated.batch(segments)
     with torch.no_grad():
         features = model.encode_segments(batch.features, batch.mask)[0]
-        pairs = batch.pair_segment, batch.pair_class
-        logits = model.segment_head.pair_logits(features, *pairs)
-    return features, logits, batch.pair_segment + int(segments[0]), pairs[1], batch.pair_label
+        logits = model.segment_head(features)
+    segment = batch.pair_segment + int(segments[0])
+    return features, logits, segment, batch.pair_class, batch.pair_label
