@@ -338,7 +338,7 @@ def test_nearly_all_the_share_leaves_features_out() -> None:
 
 def test_answers_that_hardly_differ_do_not_tell_segments_apart() -> None:
     """Of 1e-3 in the logits the median would make as much as of 1."""
-    pairs, (features, logits) = rated(), queries()
+    pairs = rated()
     kernel = fitted(replace(pairs, logits=1e-3 * pairs.logits))
     assert float(kernel.answer_width) == pytest.approx(0.7 * 0.01 * 4 * 0.5 / 0.3, rel=1e-2)
     near = rbf(kernel.answers, kernel.answers, kernel.answer_width)
