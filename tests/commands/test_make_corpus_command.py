@@ -76,13 +76,22 @@ def test_the_command_it_ends_with_indexes_it(
     assert ("--dataset" in words) == (name == "made")
 
 
-def test_without_test_videos_there_is_nothing_to_index_as_test(
-    tmp_path: Path, capsys: Capture
+@pytest.mark.parametrize(
+    ("few", "roles"),
+    [
+        (("--num-test", 0), ["--train", "--v1", "--v2"]),
+        (("--num-train", 0), ["--v1", "--v2", "--test"]),
+        (("--num-validate", 1), ["--train", "--v1", "--test"]),
+        (("--num-validate", 0), ["--train", "--test"]),
+    ],
+)
+def test_what_has_no_videos_is_not_indexed(
+    few: tuple[object, ...], roles: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
-    words = (tmp_path / "made", *SMALL, "--num-test", 0, "--json")
-    told = json.loads(run(capsys, "make-corpus", *words).out)
-    assert "--test" not in told["index"]
-    assert run(capsys, *shlex.split(told["index"])[1:]).code == 0
+    words = (tmp_path / "made", *SMALL, *few, "--json")
+    told = shlex.split(json.loads(run(capsys, "make-corpus", *words).out)["index"])
+    assert [w for w in told if w in ("--train", "--v1", "--v2", "--test")] == roles
+    assert run(capsys, *told[1:]).code == 0
 
 
 def test_the_seed_decides(tmp_path: Path, capsys: Capture) -> None:

@@ -48,10 +48,15 @@ def main(arguments: Sequence[str]) -> None:
 def index_words(folder: Path, made: MadeCorpus) -> list[str]:
     """The command that indexes the corpus of the folder."""
     at = str(folder)
-    test = ["--test", f"{at}/test"] if made.num_test else []
+    shards = {
+        "--train": (made.num_train, f"{at}/train"),
+        "--v1": (made.num_validate, f"{at}/validate/v1-*"),
+        "--v2": (made.num_validate // 2, f"{at}/validate/v2-*"),
+        "--test": (made.num_test, f"{at}/test"),
+    }
+    parts = [word for role, (count, where) in shards.items() if count for word in (role, where)]
     other = ["--dataset", f"{at}/dataset.json"] if dataset_of(made).name not in PRESETS else []
     return [
-        "whenabouts", "index", "--train", f"{at}/train", "--v1", f"{at}/validate/v1-*",
-        "--v2", f"{at}/validate/v2-*", *test, "--classes", f"{at}/segment_label_ids.csv",
+        "whenabouts", "index", *parts, "--classes", f"{at}/segment_label_ids.csv",
         "--vocabulary", f"{at}/vocabulary.csv", *other, "-o", f"{at}.index",
     ]  # fmt: skip
