@@ -13,7 +13,9 @@ from typing import Annotated
 import tyro
 
 from whenabouts.commands.arguments import parse
+from whenabouts.commands.make_corpus import index_words
 from whenabouts.core.errors import UsageError
+from whenabouts.corpus.made import MadeCorpus
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,11 @@ def steps(args: Demo) -> list[list[str]]:
     """The commands of the demo, in order."""
     at = {name: str(args.out / name) for name in NAMES}
     made = at["corpus"]
-    sizes = ["num-train", args.num_train, "num-validate", args.num_validate, "num-test", 0]
-    flags = [f"--{w}" if isinstance(w, str) else str(w) for w in sizes]
+    sizes = MadeCorpus(num_train=args.num_train, num_validate=args.num_validate, num_test=0)
     return [
-        ["make-corpus", made, "--seed", str(args.seed), *flags],
-        [
-            "index", "--train", f"{made}/train", "--v1", f"{made}/validate/v1-*",
-            "--v2", f"{made}/validate/v2-*", "--classes", f"{made}/segment_label_ids.csv",
-            "--vocabulary", f"{made}/vocabulary.csv", "-o", at["corpus.index"],
-        ],
+        ["make-corpus", made, "--seed", str(args.seed), "--num-train", str(sizes.num_train),
+         "--num-validate", str(sizes.num_validate), "--num-test", str(sizes.num_test)],
+        index_words(args.out / "corpus", sizes)[1:],
         ["train", "s-logi", at["corpus.index"], "-o", at["s-logi"],
          "--loop.seed", str(args.seed), "--loop.patience", "8"],
         ["train", "f-logi", at["corpus.index"], "-o", at["f-logi"],
