@@ -12,7 +12,7 @@ leaks over a cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -26,19 +26,18 @@ def alike_means(
     scores: NDArray[np.floating],
     first: NDArray[np.int64],
     alike: Sequence[float],
-) -> Iterator[NDArray[np.float64]]:
+) -> list[NDArray[np.float64]]:
     """u [N, C] of values z [N, C] for each L of `alike`; L = 0 gives the values themselves.
 
     scores: [N, C] in [0, 1]. Video k has rows first[k] : first[k + 1].
     """
-    for each in alike:
-        if not each:
-            yield values
-            continue
-        found = np.empty_like(values)
-        for start, stop in pairwise(first.tolist()):
-            found[start:stop] = _of_video(values[start:stop], roots(scores[start:stop]), each)
-        yield found
+    found = [np.empty_like(values) if each else values for each in alike]
+    shared = [(each, means) for each, means in zip(alike, found) if each]
+    for start, stop in pairwise(first.tolist()) if shared else ():
+        video = slice(start, stop)
+        parts = [(each, means[video]) for each, means in shared]
+        _write_means(parts, values[video], roots(scores[video]))
+    return found
 
 
 def roots(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -55,15 +54,19 @@ def distances(of: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.fl
     return found
 
 
-def _of_video(
-    values: NDArray[np.float64], of: NDArray[np.float64], alike: float
-) -> NDArray[np.float64]:
-    found = np.empty_like(values)
+def _write_means(
+    parts: Sequence[tuple[float, NDArray[np.float64]]],
+    values: NDArray[np.float64],
+    of: NDArray[np.float64],
+) -> None:
+    """parts: each L, and where u of a video's values [n, C] goes; of: the video's `roots`."""
     step = max(1, AT_ONCE // len(values))
     for start in range(0, len(values), step):
         stop = min(start + step, len(values))
-        with np.errstate(over="ignore", under="ignore"):
-            weights = np.exp(-distances(of[start:stop], of) / alike)
-        weights[np.arange(stop - start), np.arange(start, stop)] = 1  # whatever rounding made of 0
-        found[start:stop] = weights @ values / weights.sum(1, keepdims=True)
-    return found
+        apart = distances(of[start:stop], of)
+        for alike, means in parts:
+            with np.errstate(over="ignore", under="ignore"):
+                weights = np.exp(-apart / alike)
+            # 1, whatever rounding made of a distance of 0
+            weights[np.arange(stop - start), np.arange(start, stop)] = 1
+            means[start:stop] = weights @ values / weights.sum(1, keepdims=True)

@@ -178,7 +178,7 @@ class RatedInVideos:
         evenly chosen. 0 where none has two segments."""
         rated = np.unique(self.video)
         some = rated[:: -(-len(rated) // MOST_SAMPLED)]
-        found = map_in_order(lambda video: _apart(self._scores(video)), some.tolist())
+        found = map_in_order(self._apart, some.tolist())
         apart = np.concatenate(list(found))
         return float(np.median(apart)) if len(apart) else 0.0
 
@@ -206,12 +206,11 @@ class RatedInVideos:
 
     def _scores(self, video: int) -> NDArray[np.floating]:
         first, stop = self.videos.first[video : video + 2]
-        scores = read_rows(self.member, self.videos.row[first:stop])
+        return read_rows(self.member, self.videos.row[first:stop])
+
+    def _apart(self, video: int) -> NDArray[np.float64]:
+        """The distance of each two of its segments; of many, of some that follow each other."""
+        scores = self._scores(video)
         self.member.refuse_out_of_range(scores)
-        return scores
-
-
-def _apart(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The distance of each two of a video's segments; of many, of some that follow each other."""
-    of = roots(scores[:MOST_SEGMENTS])
-    return distances(of, of)[np.triu_indices(len(of), 1)]
+        of = roots(scores[:MOST_SEGMENTS])
+        return distances(of, of)[np.triu_indices(len(of), 1)]

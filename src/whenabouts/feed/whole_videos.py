@@ -128,10 +128,8 @@ class VideoChunks:
         self.table = SegmentTable.of_videos(corpus.video_ids[rows])
         self._corpus, self._rows, self._device = corpus, rows, device
         self._max_frames = max_frames
-        self._gatherer, self._buffer = (
-            Gatherer(corpus, streams=True),
-            BatchBuffer(device, corpus.dataset.dtype),
-        )
+        self._gatherer = Gatherer(corpus, streams=True)
+        self._buffer = BatchBuffer(device, corpus.dataset.dtype)
 
     def chunks(self, first: int, end: int) -> Iterator[VideoChunk]:
         """The videos first .. end of the table."""
