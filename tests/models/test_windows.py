@@ -6,7 +6,7 @@ import torch
 
 from layer_oracle import EMPTY, MASK, frames_of, videos_of
 from shapes import checked
-from whenabouts.models.windows import window_means
+from whenabouts.models.windows import sliding_windows, window_means
 
 WIDTH = 6
 
@@ -58,3 +58,22 @@ def test_twice_the_frames_are_the_same_windows() -> None:
     wanted = window_means(features, mask, 3)[0]
     twice = features.repeat_interleave(2, dim=1), mask.repeat_interleave(2, dim=1)
     torch.testing.assert_close(window_means(*twice, 3)[0], wanted)
+
+
+def test_sliding_windows_by_hand() -> None:
+    """Of two frames, in segments of five, three, one and no frames."""
+    mask = torch.arange(5) < torch.tensor([[5], [3], [1], [0]])
+    found = checked(sliding_windows)(mask, 2)
+    where = [[w.nonzero().flatten().tolist() for w in windows] for windows in found]
+    assert where == [
+        [[0, 1], [1, 2], [2, 3], [3, 4]],
+        [[0, 1], [1, 2], [1, 2], [1, 2]],
+        [[0], [0], [0], [0]],
+        [[], [], [], []],
+    ]
+
+
+@pytest.mark.parametrize("num_frames", [5, 8])
+def test_one_window_as_long_as_the_segment(num_frames: int) -> None:
+    mask = torch.arange(5) < torch.tensor([[5], [2]])
+    assert torch.equal(sliding_windows(mask, num_frames), mask.unsqueeze(1))

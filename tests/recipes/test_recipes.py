@@ -13,7 +13,7 @@ from toy_work import ALONE
 from whenabouts.core.errors import UsageError
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
-from whenabouts.models.hierarchical import LSE, SCALES, Scale, scaled
+from whenabouts.models.hierarchical import LSE, SCALES, Scale, SegmentWindows, scaled
 from whenabouts.models.logistic import FLogi, SLogi
 from whenabouts.models.video_level import VideoMLP
 from whenabouts.models.video_table import VIDEO_FAMILIES, VideoSettings
@@ -194,9 +194,10 @@ def test_smaller_sizes_learn_faster_from_fewer_segments(scale: Scale) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_lse_is_att2_that_pools_scores_and_is_near_to_rated_segments(scale: Scale) -> None:
-    """For a label that few segments show, more of a video are drawn, of fewer videos."""
+    """For a label that few segments show, more of a video are drawn, of fewer videos; and a segment
+    is judged by its windows of two frames."""
     lse, att2 = recipe_named("lse", scale), recipe_named("att2", scale)
-    assert lse.model == scaled(LSE(), scale)
+    assert lse.model == replace(scaled(LSE(), scale), windows=SegmentWindows(2, 4.0))
     assert isinstance(lse.strategy, S2)
     assert isinstance(att2.strategy, S2)
     ours, theirs = lse.strategy.pretrain, att2.strategy.pretrain

@@ -20,7 +20,7 @@ from whenabouts.core.errors import SettingsError
 from whenabouts.corpus.corpus import Corpus, Ragged
 from whenabouts.corpus.splits import SPLITS, Split
 from whenabouts.feed.rated import RatedSegments
-from whenabouts.models.hierarchical import LSE, Hierarchical, scaled
+from whenabouts.models.hierarchical import LSE, Hierarchical, SegmentWindows, scaled
 from whenabouts.models.rated_kernel import KernelSettings
 from whenabouts.strategies import kernel as kernel_module
 from whenabouts.strategies.kernel import rated_pairs
@@ -145,6 +145,21 @@ def test_it_is_fitted_on_the_rated_segments_of_its_splits(
     expected = torch.where(has_both[pairs[1]], is_positive - answers.sigmoid(), 0)
     torch.testing.assert_close(KERNEL.penalty * a[pairs], expected, atol=1e-4, rtol=0)
     assert (kernel.prior == torch.where(has_both, KERNEL.prior, 1.0)).all()
+
+
+def test_of_a_segment_with_windows_it_is_fitted_on_their_mean(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    settings = replace(scaled(LSE(), "tiny"), windows=SegmentWindows(2))
+    model = build_for(settings, corpus.dataset, corpus.classes, corpus.video_classes)
+    assert isinstance(model, Hierarchical)
+    rated = rated_of(corpus, ["v1"], tmp_path, model.eval())
+    found, batch = rated_pairs(model, rated), rated.batch(np.arange(len(rated)))
+    with torch.no_grad():
+        encoded, _ = model.encode_segments(batch.features, batch.mask)
+        means = encoded.view(len(rated), 4, 64).mean(dim=1)
+        torch.testing.assert_close(found.features, means)
+        torch.testing.assert_close(found.logits, model.segment_head(means))
 
 
 def test_where_it_ends(whole: Whole, corpus: Corpus) -> None:

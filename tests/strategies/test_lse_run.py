@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from bundled_runs import scores_of
 from commandline import run as command
@@ -18,6 +19,7 @@ from toy_work import ALONE
 from whenabouts.cli import main
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.models.attention import AttentionSegment
 from whenabouts.models.hierarchical import Hierarchical
 from whenabouts.models.rated_kernel import rbf
 from whenabouts.strategies.setup import Setup, watched_map
@@ -59,21 +61,38 @@ def test_what_a_run_says(run: Run, corpus: Corpus) -> None:
 
 
 def slow_scores(model: Hierarchical, corpus: Corpus) -> Iterator[np.ndarray]:
-    """Of each video of V1 and V2, segment by segment, by the kernel's own sum over its pairs."""
-    kernel = model.rated_kernel
+    """Of each video of V1 and V2, segment by segment, by the kernel's own sum over its pairs; of
+    each window by itself, those of two frames and no pooled one."""
     for row in corpus.rows(["v1", "v2"]):
         frames = np.concatenate(corpus.frames(row), axis=1).astype(np.float64)
         x = frames * 4 / 255 + 4 / 512 - 2
         x = torch.from_numpy(x / np.linalg.norm(x, axis=1, keepdims=True)).float()
         for first in range(0, len(x), 5):
-            part = x[None, first : first + 5]
-            feature, _ = model.encode_segments(part, torch.ones(part.shape[:2], dtype=torch.bool))
-            head = model.segment_head(feature)
-            logits = kernel.prior * head[0] + kernel.bias
-            near = rbf(feature, kernel.supports, kernel.width)[0]
-            near = near * rbf(head.sigmoid().sqrt(), kernel.answers, kernel.answer_width)[0]
-            added = kernel.coefficient * near[kernel.pair_support]
-            yield logits.index_add(0, kernel.pair_class, added).sigmoid().detach().numpy()
+            odds = [
+                _logits(model, window).mul(4).exp() for window in _windows(x[first : first + 5])
+            ]
+            yield (torch.stack(odds).mean(dim=0).log() / 4).sigmoid().numpy()
+
+
+def _windows(frames: Tensor) -> Iterator[Tensor]:
+    for first in range(4):
+        start = min(first, max(len(frames) - 2, 0))
+        yield frames[start : start + 2]
+
+
+@torch.no_grad()
+def _logits(model: Hierarchical, window: Tensor) -> Tensor:
+    kernel, embed = model.rated_kernel, model.segment_module
+    assert isinstance(embed, AttentionSegment)
+    rows = embed.embedding(window)
+    score = embed.attention.logits(rows).sigmoid()
+    feature = (score * rows).sum(dim=0, keepdim=True) / score.sum()
+    head = model.segment_head(feature)
+    near = rbf(feature, kernel.supports, kernel.width)[0]
+    near = near * rbf(head.sigmoid().sqrt(), kernel.answers, kernel.answer_width)[0]
+    added = kernel.coefficient * near[kernel.pair_support]
+    logits: Tensor = kernel.prior * head[0] + kernel.bias
+    return logits.index_add(0, kernel.pair_class, added)
 
 
 @pytest.fixture(scope="module")

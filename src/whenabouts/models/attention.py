@@ -21,6 +21,7 @@ from whenabouts.core.errors import SettingsError
 from whenabouts.models.checks import refuse_sizes_below_one
 from whenabouts.models.embedding import EmbeddingSettings, build_embedding
 from whenabouts.models.rows import RealRows
+from whenabouts.models.windows import sliding_windows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -79,36 +80,60 @@ class AttentionPool(nn.Module):
         logits: Float[Tensor, "B T H"],
         mask: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B T"]]:
-        scores = self._scores(logits, mask.unsqueeze(-1))
-        weights = scores / (scores.sum(dim=1, keepdim=True) + self._settings.eps)
+        pooled, attention = self.pool_windows(features, logits, mask.unsqueeze(1))
+        return pooled.squeeze(1), attention.squeeze(1)
+
+    def pool_windows(
+        self,
+        features: Float[Tensor, "B T E"],
+        logits: Float[Tensor, "B T H"],
+        windows: Bool[Tensor, "B K T"],
+    ) -> tuple[Float[Tensor, "B K E"], Float[Tensor, "B K T"]]:
+        """Each window pooled by itself, as if the other positions were padding."""
+        scores = self._scores(logits.unsqueeze(1), windows.unsqueeze(-1))
+        weights = scores / (scores.sum(dim=2, keepdim=True) + self._settings.eps)
         # Pooling is linear in the weights: one pass with their mean is the mean over heads.
-        pooled = torch.bmm(weights.mean(dim=-1).unsqueeze(1), features)
-        return pooled.squeeze(1), scores.mean(dim=-1)
+        return torch.bmm(weights.mean(dim=-1), features), scores.mean(dim=-1)
 
     def _scores(
-        self, logits: Float[Tensor, "B T H"], mask: Bool[Tensor, "B T 1"]
-    ) -> Float[Tensor, "B T H"]:
+        self, logits: Float[Tensor, "B 1 T H"], windows: Bool[Tensor, "B K T 1"]
+    ) -> Float[Tensor, "B K T H"]:
         if self._settings.weights == "sigmoid":
-            return logits.sigmoid() * mask
+            return logits.sigmoid() * windows
         # The lowest number instead of -inf: without a real position softmax stays finite.
         lowest = torch.finfo(logits.dtype).min
-        return logits.masked_fill(~mask, lowest).softmax(dim=1) * mask
+        return logits.masked_fill(~windows, lowest).softmax(dim=2) * windows
 
 
 class AttentionSegment(nn.Module):
-    """Frames [B, T, D] -> segment feature [B, E] and frame attention [B, T], for any T."""
+    """Frames [B, T, D] -> segment feature [B, E] and frame attention [B, T], for any T.
+
+    With windows of `window_frames` (0: of all frames) the feature is those of its K windows, one
+    after another, [B, K E]; the attention is still that on all frames.
+    """
 
     def __init__(
-        self, embedding: EmbeddingSettings, attention: AttentionSettings, width: int
+        self,
+        embedding: EmbeddingSettings,
+        attention: AttentionSettings,
+        width: int,
+        window_frames: int = 0,
     ) -> None:
         super().__init__()
         self.embedding = build_embedding(embedding, width)
         self.attention = AttentionPool(attention, embedding.width_of(width))
+        self._window_frames = window_frames
 
     def forward(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B T"]]:
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B T"]]:
         real = RealRows(mask, keep_little=not self.training)  # statistics are of real frames alone
         rows = self.embedding(real.take(features))
         logits = self.attention.logits(rows)
-        return self.attention.pool(real.put(rows), real.put(logits), mask)
+        frames, frame_logits = real.put(rows), real.put(logits)
+        whole, attention = self.attention.pool(frames, frame_logits, mask)
+        if not 0 < self._window_frames < mask.shape[1]:
+            return whole, attention
+        windows = sliding_windows(mask, self._window_frames)
+        pooled, _ = self.attention.pool_windows(frames, frame_logits, windows)
+        return pooled.flatten(1), attention

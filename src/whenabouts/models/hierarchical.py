@@ -16,6 +16,14 @@ One more family pools scores instead of features (multiple-instance learning, as
     lse      embedding, attention; the video head on every segment, then log-mean-exp of its logits
 
 so that a topic which only a few segments show is not blurred by the others.
+
+A segment may be judged by its windows, as a video is by its segments: the segment feature is then
+those of K windows of some frames, one after another, F = K E (without windows K = 1), and
+
+    segment logit = 1/r log mean_k exp(r z_k)          z_k: of window k
+
+so that a sound of a second need not fill five. LSE pools a video over the windows of all segments;
+what pools features takes the mean over the windows of a segment.
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from whenabouts.core.errors import SettingsError
 from whenabouts.models.attention import AttentionPool, AttentionSegment, AttentionSettings
 from whenabouts.models.checks import refuse_not_above_zero
 from whenabouts.models.embedding import EmbeddingSettings
@@ -55,11 +64,27 @@ class _TwoLevels:
 
 
 @dataclass(frozen=True)
+class SegmentWindows:
+    """frames: of a window, one from each frame of the segment on; 0, or as many as a segment has:
+    segments are judged as wholes. sharpness: r of the log-mean-exp over a segment's windows."""
+
+    frames: int = 0
+    sharpness: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            fact = f"the value is {self.frames}"
+            raise SettingsError(fact, where="frames", rule="it must be at least 0")
+        refuse_not_above_zero(self, "sharpness")
+
+
+@dataclass(frozen=True)
 class _AttendedFrames(_TwoLevels):
     """The families whose segment module is attention."""
 
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     segment_attention: AttentionSettings = field(default_factory=AttentionSettings)
+    windows: SegmentWindows = field(default_factory=SegmentWindows)
 
 
 @dataclass(frozen=True)
@@ -138,11 +163,14 @@ class Hierarchical(nn.Module):
         if isinstance(settings, FCFC):
             inner = settings.frame_mix.width
             self.segment_module = FrameMix(settings.frame_mix, width, segment_frames)
+            windows = SegmentWindows()
         else:
             inner = settings.embedding.width_of(width)
+            windows = settings.windows
             self.segment_module = AttentionSegment(
-                settings.embedding, settings.segment_attention, width
+                settings.embedding, settings.segment_attention, width, windows.frames
             )
+        self._width, self._window_sharpness = inner, windows.sharpness
         self._sharpness = settings.sharpness if isinstance(settings, LSE) else None
         self.video_attention: AttentionPool | None = None
         if self._sharpness is None:
@@ -155,22 +183,35 @@ class Hierarchical(nn.Module):
 
     def encode_segments(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B T"]]:
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B T"]]:
         """Segment features and the attention on their frames, for segments of any videos."""
         feature, attention = self.segment_module(features, mask)
         return feature, attention
+
+    def windows_of(self, segment_features: Float[Tensor, "*N F"]) -> Float[Tensor, "*N K E"]:
+        """The features of the windows of each segment."""
+        windows: Tensor = segment_features.unflatten(-1, (-1, self._width))
+        return windows
 
     def forward(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B C"]:
         return self.segment_logits(self.encode_segments(features, mask)[0])
 
-    def segment_logits(self, segment_features: Float[Tensor, "N E"]) -> Float[Tensor, "N C"]:
+    def segment_logits(self, segment_features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
         """Of segments that are encoded already."""
-        logits: Tensor = self.segment_head(segment_features)
+        windows = self.windows_of(segment_features)
+        rows = windows.flatten(0, 1)
+        logits: Tensor = self.segment_head(rows)
         if self.rated_kernel.is_fitted:
-            logits = self.rated_kernel(segment_features, logits)
-        return logits
+            logits = self.rated_kernel(rows, logits)
+        return self._over_windows(logits.unflatten(0, windows.shape[:2]))
+
+    def _over_windows(self, logits: Float[Tensor, "N K C"]) -> Float[Tensor, "N C"]:
+        if logits.shape[1] == 1:
+            return logits.squeeze(1)
+        everything = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        return log_mean_exp(logits.float(), everything, self._window_sharpness)
 
     def pair_logits(
         self,
@@ -184,33 +225,40 @@ class Hierarchical(nn.Module):
 
     def pair_logits_of(
         self,
-        segment_features: Float[Tensor, "N E"],
+        segment_features: Float[Tensor, "N F"],
         pair_segment: Int[Tensor, " P"],
         pair_class: Int[Tensor, " P"],
     ) -> Float[Tensor, " P"]:
         """As `pair_logits`, of segments that are encoded already."""
         if self.rated_kernel.is_fitted:
             return self.segment_logits(segment_features)[pair_segment, pair_class]
-        return self.segment_head.pair_logits(segment_features, pair_segment, pair_class)
+        windows = self.windows_of(segment_features)
+        num_windows = windows.shape[1]
+        window = torch.arange(num_windows, device=pair_segment.device)
+        row = (pair_segment.unsqueeze(1) * num_windows + window).flatten()
+        column = pair_class.repeat_interleave(num_windows)
+        logits = self.segment_head.pair_logits(windows.flatten(0, 1), row, column)
+        return self._over_windows(logits.view(-1, num_windows, 1)).squeeze(1)
 
     def encode_video(
-        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+        self, segment_features: Float[Tensor, "B S F"], segment_mask: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B S"]]:
         """Video features and the attention on their segments. LSE has no video features."""
         assert self.video_attention is not None
+        segments = self.windows_of(segment_features).mean(dim=2)
         if self.context is not None:
-            segment_features = self.context(segment_features, segment_mask)
-        feature, attention = self.video_attention(segment_features, segment_mask)
+            segments = self.context(segments, segment_mask)
+        feature, attention = self.video_attention(segments, segment_mask)
         return feature, attention
 
     def video_logits(
-        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+        self, segment_features: Float[Tensor, "B S F"], segment_mask: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B S"]]:
         """Logits of whole videos, and the attention on their segments.
 
         LSE has none: there it is the share of a segment in what the video is found to have,
-        sum_c p_c w_sc / sum_c p_c with w the softmax of r z_sc over the segments; no gradient
-        flows through it.
+        sum_c p_c w_sc / sum_c p_c with w the softmax of r z_sc over the segments (or the sum of
+        that over its windows); no gradient flows through it.
         """
         if self.video_attention is None:
             return self._pooled_logits(segment_features, segment_mask)
@@ -218,15 +266,19 @@ class Hierarchical(nn.Module):
         return self.video_head(feature), attention
 
     def _pooled_logits(
-        self, segment_features: Float[Tensor, "B S E"], segment_mask: Bool[Tensor, "B S"]
+        self, segment_features: Float[Tensor, "B S F"], segment_mask: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B S"]]:
         assert self._sharpness is not None
-        logits: Tensor = self.video_head(segment_features.flatten(0, 1))
-        logits = logits.unflatten(0, segment_mask.shape)
-        pooled = log_mean_exp(logits.float(), segment_mask, self._sharpness)
+        windows = self.windows_of(segment_features)
+        mask = segment_mask.unsqueeze(-1).expand(windows.shape[:-1])
+        logits: Tensor = self.video_head(windows.flatten(0, 2))
+        flat = mask.flatten(1)
+        logits = logits.unflatten(0, flat.shape)  # [B, S K, V]
+        pooled = log_mean_exp(logits.float(), flat, self._sharpness)
         if self.training:  # the sum over classes would cost as much as the pooling
             return pooled, torch.zeros_like(segment_mask, dtype=pooled.dtype)
-        return pooled, _shares(logits.detach(), pooled.detach(), segment_mask, self._sharpness)
+        shares = _shares(logits.detach(), pooled.detach(), flat, self._sharpness)
+        return pooled, shares.view(mask.shape).sum(dim=-1)
 
     def copy_video_head(self, video_rows: Int[Tensor, " C"]) -> None:
         """The segment head gets the video head's rows; at -1 it keeps its own.

@@ -18,6 +18,7 @@ from whenabouts.models.hierarchical import (
     HierarchicalSettings,
     Loss2,
     Scale,
+    SegmentWindows,
     scaled,
 )
 from whenabouts.recipes.recipe import Recipe
@@ -130,7 +131,7 @@ def lse(scale: Scale = "paper") -> Recipe:
 
     Costs minutes (small) to hours (paper) on two cores.
     """
-    recipe, pace = _two_steps(LSE(), scale), PACES[scale]
+    recipe, pace = _two_steps(LSE(windows=SegmentWindows(frames=2)), scale), PACES[scale]
     assert isinstance(recipe.strategy, S2)
     # A label is true of few segments: more of a video are drawn, for the same cost of fewer videos.
     drawn = 20 if pace.max_segments else 0

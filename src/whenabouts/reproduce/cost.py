@@ -34,6 +34,8 @@ STEPS: dict[Scale, tuple[int, int]] = {
     "tiny": (200, 400), "small": (700, 400), "paper": (60_000, 10_000)
 }  # fmt: skip
 SEGMENTS: dict[Scale, int] = {"tiny": 8, "small": 8, "paper": 60}
+LSE_SEGMENTS: dict[Scale, int] = {"tiny": 20, "small": 20, "paper": 60}
+LSE_WINDOW_FRAMES = 2
 LOGISTIC_STEPS: dict[Scale, int] = {"tiny": 300, "small": 500, "paper": 3000}
 LOGISTIC_BATCH = 1024
 PRODUCTS_A_FRAME = 16  # of each feature: rated pairs alone are computed, as slowly as so many
@@ -118,6 +120,11 @@ def _of_attention(member: Member, size: Size, scale: Scale) -> tuple[float, floa
     embedding = size.width * width
     pretrain, fine_tune = STEPS[scale]
     a_video = SEGMENTS[scale] * SEGMENT_FRAMES * embedding + video_head
+    if member.recipe == "lse":  # classifies each window of each segment, of half as many videos
+        segments = LSE_SEGMENTS[scale]
+        frames = int(member.setting("--model.windows.frames") or LSE_WINDOW_FRAMES)
+        windows = SEGMENT_FRAMES + 1 - frames
+        a_video = segments * (SEGMENT_FRAMES * embedding + windows * video_head) / 2
     a_segment = SEGMENT_FRAMES * embedding + segment_head
     weights = embedding + video_head + segment_head
     return weights, BATCH * (pretrain * a_video + fine_tune * a_segment)

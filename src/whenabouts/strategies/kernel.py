@@ -63,7 +63,8 @@ def fit_kernel(
 
 
 def rated_pairs(model: Hierarchical, rated: RatedSegments) -> RatedPairs:
-    """The rated pairs of these segments, as the model sees them in evaluation.
+    """The rated pairs of these segments, as the model sees them in evaluation; of a segment with
+    windows, their mean.
 
     Weights of pairs are not looked at: those of rated ones are 1.
     """
@@ -81,7 +82,8 @@ def _encoded(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch = rated.batch(segments)
     with torch.no_grad():
-        features = model.encode_segments(batch.features, batch.mask)[0]
+        encoded = model.encode_segments(batch.features, batch.mask)[0]
+        features = model.windows_of(encoded).mean(dim=1)
         logits = model.segment_head(features)
     segment = batch.pair_segment + int(segments[0])
     return features, logits, segment, batch.pair_class, batch.pair_label

@@ -117,7 +117,7 @@ def _segment_loss_with_negatives(
     return rated_bce_with_unrated(
         batch.pair_label,
         batch.pair_weight,
-        model.segment_head(encoded[rated]),
+        model.segment_logits(encoded[rated]),
         pair_rated,
         batch.pair_class,
         terms.negatives.weights(outside),
