@@ -253,8 +253,6 @@ def test_submission_and_report_are_of_what_is_best_on_v2(tmp_path, ours, expecte
 def test_estimates_know_how_wide_a_model_is(ours):
     published = stages(WHOLE)
     assert ours["train.best-nl"].seconds > 1.5 * published["train.nl-1"].seconds
-    # Of three frames a segment has fewer windows than of two.
-    assert ours["train.best-lse-2"].seconds < ours["train.best-lse-1"].seconds
     assert ours["v2.best-nl"].seconds > published["v2.nl-1"].seconds
     assert all(stage.seconds > 0 for stage in ours.values())
 
