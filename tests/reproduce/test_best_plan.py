@@ -253,11 +253,12 @@ def test_submission_and_report_are_of_what_is_best_on_v2(tmp_path, ours, expecte
 def test_estimates_know_how_wide_a_model_is(ours):
     published = stages(WHOLE)
     assert ours["train.best-nl"].seconds > 1.5 * published["train.nl-1"].seconds
+    assert ours["train.best-lse-2"].seconds > ours["train.best-lse-1"].seconds
     assert ours["v2.best-nl"].seconds > published["v2.nl-1"].seconds
     assert all(stage.seconds > 0 for stage in ours.values())
 
 
 def test_it_costs_a_fraction_of_the_published_system(ours):
     whole = sum(stage.seconds for stage in stages(WHOLE).values())
-    assert sum(stage.seconds for stage in ours.values()) < 0.6 * whole
+    assert sum(stage.seconds for stage in ours.values()) < whole / 2
     assert len(NAMES) < len(members("small")) / 2

@@ -95,6 +95,13 @@ class AttentionPool(nn.Module):
         # Pooling is linear in the weights: one pass with their mean is the mean over heads.
         return torch.bmm(weights.mean(dim=-1), features), scores.mean(dim=-1)
 
+    def scores(
+        self, logits: Float[Tensor, "B T H"], mask: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B T"]:
+        """The attention, without pooling."""
+        scores = self._scores(logits.unsqueeze(1), mask[:, None, :, None])
+        return scores.mean(dim=-1).squeeze(1)
+
     def _scores(
         self, logits: Float[Tensor, "B 1 T H"], windows: Bool[Tensor, "B K T 1"]
     ) -> Float[Tensor, "B K T H"]:
@@ -131,9 +138,6 @@ class AttentionSegment(nn.Module):
         rows = self.embedding(real.take(features))
         logits = self.attention.logits(rows)
         frames, frame_logits = real.put(rows), real.put(logits)
-        whole, attention = self.attention.pool(frames, frame_logits, mask)
-        if not 0 < self._window_frames < mask.shape[1]:
-            return whole, attention
-        windows = sliding_windows(mask, self._window_frames)
+        windows = sliding_windows(mask, self._window_frames or mask.shape[1])
         pooled, _ = self.attention.pool_windows(frames, frame_logits, windows)
-        return pooled.flatten(1), attention
+        return pooled.flatten(1), self.attention.scores(frame_logits, mask)

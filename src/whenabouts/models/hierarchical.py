@@ -193,6 +193,12 @@ class Hierarchical(nn.Module):
         windows: Tensor = segment_features.unflatten(-1, (-1, self._width))
         return windows
 
+    def wholes_of(self, segment_features: Float[Tensor, "*N F"]) -> Float[Tensor, "*N E"]:
+        """The mean of the windows of each segment."""
+        if segment_features.shape[-1] == self._width:  # nothing to copy
+            return segment_features
+        return self.windows_of(segment_features).mean(dim=-2)
+
     def forward(
         self, features: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B C"]:
@@ -245,7 +251,7 @@ class Hierarchical(nn.Module):
     ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B S"]]:
         """Video features and the attention on their segments. LSE has no video features."""
         assert self.video_attention is not None
-        segments = self.windows_of(segment_features).mean(dim=2)
+        segments = self.wholes_of(segment_features)
         if self.context is not None:
             segments = self.context(segments, segment_mask)
         feature, attention = self.video_attention(segments, segment_mask)

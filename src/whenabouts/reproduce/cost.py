@@ -119,12 +119,14 @@ def _of_attention(member: Member, size: Size, scale: Scale) -> tuple[float, floa
     )
     embedding = size.width * width
     pretrain, fine_tune = STEPS[scale]
-    a_video = SEGMENTS[scale] * SEGMENT_FRAMES * embedding + video_head
+    a_video: float = SEGMENTS[scale] * SEGMENT_FRAMES * embedding + video_head
     if member.recipe == "lse":  # classifies each window of each segment, of half as many videos
         segments = LSE_SEGMENTS[scale]
         frames = int(member.setting("--model.windows.frames") or LSE_WINDOW_FRAMES)
         windows = SEGMENT_FRAMES + 1 - frames
         a_video = segments * (SEGMENT_FRAMES * embedding + windows * video_head) / 2
+    if member.setting("--strategy.fine-tuning") == "kernel":  # fitted at once, in seconds
+        fine_tune = 0
     a_segment = SEGMENT_FRAMES * embedding + segment_head
     weights = embedding + video_head + segment_head
     return weights, BATCH * (pretrain * a_video + fine_tune * a_segment)

@@ -83,7 +83,7 @@ def _encoded(
     batch = rated.batch(segments)
     with torch.no_grad():
         encoded = model.encode_segments(batch.features, batch.mask)[0]
-        features = model.windows_of(encoded).mean(dim=1)
+        features = model.wholes_of(encoded)
         logits = model.segment_head(features)
     segment = batch.pair_segment + int(segments[0])
     return features, logits, segment, batch.pair_class, batch.pair_label
