@@ -222,6 +222,26 @@ def test_notes_where_members_have_seen_the_split(
     assert open_scores(tmp_path / "m").made_by["search"]["splits"] == ["v1"]
 
 
+def test_a_note_for_whichever_member_has_seen_the_split(
+    members: list[Path], corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ("-o", tmp_path / "m", "--search", corpus.path, "--splits", "v1", "--draws", 0)
+    assert run(capsys, "ensemble", *members[::-1], *words).err == (
+        f"note: the model of {members[0]} was trained on v1: the search trusts it too much\n"
+    )
+
+
+def test_weights_of_videos_are_searched_for_the_mean_that_is_asked_for(
+    video_members: list[Path], corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    """The metric that the search tells is that of the Scores it writes."""
+    words = (*video_members, "-o", tmp_path / "m", "--search", corpus.path, "--draws", 30)
+    search = ensemble(capsys, *words, "--kind", "geometric")["search"]
+    used = next(way for way in search["ways"] if way["name"] == search["used"])
+    out = run(capsys, "evaluate", tmp_path / "m", corpus.path, "--json").out
+    assert json.loads(out)["videos"]["gap"] == pytest.approx(used["value"])
+
+
 def test_too_few_videos_for_an_estimate(
     members: list[Path], corpus: Corpus, tmp_path: Path, capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,

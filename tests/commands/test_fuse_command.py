@@ -177,6 +177,18 @@ def test_a_note_where_a_model_has_seen_the_split(
     assert open_scores(tmp_path / "f").made_by["search"]["splits"] == ["v1"]
 
 
+def test_a_note_where_the_video_classifier_has_seen_the_split(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    ids = open_scores(scored).segments.video_ids.tolist()
+    values = np.random.default_rng(0).random((len(ids), 4), np.float32)
+    seen = write_videos(tmp_path / "seen", ids, corpus.classes.ids, values, trained_on=["v2"]).path
+    words = ("-o", tmp_path / "f", "--search", corpus.path)
+    assert run(capsys, "fuse", scored, seen, *words).err == (
+        f"note: the model of {seen} was trained on v2: the search trusts it too much\n"
+    )
+
+
 def test_too_few_videos_for_an_estimate(
     scored: Path, video_scores: Path, corpus: Corpus, tmp_path: Path, capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,

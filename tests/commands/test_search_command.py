@@ -56,6 +56,14 @@ def done(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return out, json.loads((out / "search.json").read_text())
 
 
+def test_another_seed_draws_other_settings(
+    done: tuple[Path, dict[str, Any]], corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    searched(capsys, corpus, tmp_path / "other", "--trials", 2, "--seed", 1)
+    one, other = (recipe_of(out / "trials" / "1") for out in (done[0], tmp_path / "other"))
+    assert one["optimiser"]["learning_rate"] != other["optimiser"]["learning_rate"]
+
+
 def test_a_search(done: tuple[Path, dict[str, Any]]) -> None:
     out, told = done
     assert told["trials"] == {"complete": 3, "pruned": 0, "failed": 0}

@@ -100,6 +100,51 @@ def test_of_members_and_videos_as_three_commands(
     assert out.read_bytes() == (tmp_path / "of-fused.csv").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["geometric", "rank"])
+def test_of_another_mean_as_two_commands(
+    kind: str, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, other = open_scores(scored), tmp_path / "other"
+    noise = np.random.default_rng(0).random(scores.values.shape, np.float32)
+    write_scores(other, scores.segments, scores.classes.ids, noise)
+    words = (scored, other, "--kind", kind)
+    for each in (
+        ("ensemble", *words, "-o", tmp_path / "mean"),
+        ("submit", tmp_path / "mean", "-o", tmp_path / "two.csv"),
+        ("submit", *words, "-o", tmp_path / "one.csv"),
+        ("submit", scored, other, "-o", tmp_path / "plain.csv"),
+    ):
+        assert run(capsys, *each).code == 0
+    one, two, plain = ((tmp_path / f"{n}.csv").read_bytes() for n in ("one", "two", "plain"))
+    assert one == two != plain
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        ("--video-exponent", 3),
+        ("--top-videos", 3),
+        ("--min-video-score", 0.5),
+        ("--keep-unscored", "--top-topics", 2),
+    ],
+)
+def test_each_setting_of_the_fusion_as_two_commands(
+    fusion: tuple[object, ...], scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One video has no score where that is allowed."""
+    scores, videos = open_scores(scored), tmp_path / "videos"
+    ids = scores.segments.video_ids.tolist()["--keep-unscored" in fusion :]
+    values = np.random.default_rng(1).random((len(ids), 4), np.float32)
+    write_videos(videos, ids, scores.classes.ids, values)
+    for each in (
+        ("fuse", scored, videos, "-o", tmp_path / "fused", *fusion),
+        ("submit", tmp_path / "fused", "-o", tmp_path / "two.csv"),
+        ("submit", scored, "--videos", videos, "-o", tmp_path / "one.csv", *fusion),
+    ):
+        assert run(capsys, *each).code == 0
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -124,6 +124,22 @@ def test_final(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str
     }
 
 
+def test_a_final_run_stays_final(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Resumed without --final, too, it says that it has seen V2; the time is that of all phases."""
+    out = tmp_path / "run"
+    words = "train", "s-logi", corpus.path, "-o", out, *QUICK
+    assert run(capsys, *words, "--final").code == 0
+    before = json.loads((out / "run.json").read_text())
+    times = {line["phase"]: line["time_s"] for line in log_lines(out) if line["kind"] == "train"}
+    assert list(times) == ["v1", "final"]
+    assert before["time_s"] >= sum(times.values()) - 0.002
+    assert run(capsys, *words, "--resume").code == 0
+    assert json.loads((out / "run.json").read_text()) == before
+    assert before["trained_on"] == ["v1", "v2"]
+
+
 def test_how_much_stays_in_memory_is_no_matter(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,16 @@ def test_it_scores_whole_videos(
     assert json.loads(told)["videos"]["gap"] == pytest.approx(best, abs=1e-6)
 
 
+def test_what_it_scored_as_json(
+    classifier: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "scores"
+    told = run(capsys, "predict", classifier, corpus.path, "-o", out, "--splits", "v2", "--json")
+    result = json.loads(told.out)
+    assert result.pop("time_s") > 0
+    assert result == {"scores": str(out), "segments": 0, "videos": 12}
+
+
 def test_its_scores_are_fused_with_those_of_segments(
     classifier: Path, scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -174,6 +174,15 @@ def test_index_and_shards_behind_links(tmp_path):
     assert_whole(open_corpus(tmp_path / "linked-index"))
 
 
+def test_shards_named_by_the_parent_of_a_link(tmp_path):
+    shards = [write_shard(tmp_path / "disk" / name, [Video(name)]) for name in "ab"]
+    (tmp_path / "disk" / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    paths = [("v1", tmp_path / "link" / ".." / shard.name) for shard in shards]
+    build_index(paths, tmp_path / "index", NARROW)
+    assert_whole(open_corpus(tmp_path / "index"))
+
+
 def test_missing_shard_is_noticed(indexed):
     (indexed / "shards" / "b").unlink()
     with pytest.raises(CorpusError, match=r"shards/b: shard is missing; put it back, or index"):

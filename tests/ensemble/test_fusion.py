@@ -224,6 +224,17 @@ def test_the_ranking_against_exact_products(seed: int, dtype: type, tmp_path: Pa
         np.testing.assert_array_equal(scores.segments.starts_s, world.segments.segments.starts_s)
 
 
+def test_only_the_ratio_of_the_exponents_matters_in_a_file(tmp_path: Path) -> None:
+    """Also where they sum to less than 1."""
+    world = random_world(tmp_path, 3, levels=1000)
+    one, other = (
+        written(world, tmp_path / "o", FusionSettings(Exponents(a, b)))
+        for a, b in ((1, 2), (0.1, 0.2))
+    )
+    for name, score in scores_by_name(one).items():
+        assert scores_by_name(other)[name] == pytest.approx(score, rel=1e-6)
+
+
 def test_each_pair_gets_the_scores_of_its_own_video_and_class(tmp_path: Path) -> None:
     world = random_world(tmp_path, 3, levels=1000)
     of_videos = {(v, c): s for (v, _, c), s in scores_by_name(world.videos).items()}

@@ -75,6 +75,14 @@ def test_the_two_orders_are_not_one(sets: tuple[RatedSegments, RatedSegments]) -
     assert not torch.equal(batch.rated.features, batch.pseudo.features)
 
 
+def test_another_seed_is_another_order_of_both_kinds(
+    sets: tuple[RatedSegments, RatedSegments],
+) -> None:
+    one, other = (MixedSegments(*sets, 8, 0.5, seed).batch(0) for seed in (1, 2))
+    assert not torch.equal(one.rated.features, other.rated.features)
+    assert not torch.equal(one.pseudo.features, other.pseudo.features)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_have_shares_of_both(
     size: int, sets: tuple[RatedSegments, RatedSegments]

@@ -140,6 +140,25 @@ def test_a_draw_of_segments_takes_rated_ones_first(corpus, most):
     assert longest == set(range(9))
 
 
+def test_pseudo_labels_are_counted_among_the_drawn_segments(corpus):
+    """Whatever is drawn, over all processes; what is not drawn does not count."""
+    rated = corpus.rated(np.arange(6))
+    pseudo = rated.take(rated.class_id == 9)
+    order, rows = ShuffledOrder(6, 6, 0), np.arange(6)
+    videos = Videos(
+        corpus, rows, corpus.classes, corpus.video_classes, order, CPU,
+        drawing=Drawing(1), pseudo=pseudo,
+    )  # fmt: skip
+    counts = set()
+    for step in range(20):
+        whole = videos.batch(step).pseudo
+        assert whole.num_segments == len(whole.segment.unique())
+        shares = [videos.batch(step, rank, 3).pseudo for rank in range(3)]
+        assert {share.num_segments for share in shares} == {whole.num_segments}
+        counts.add(whole.num_segments)
+    assert min(counts) < 6
+
+
 def shifted(corpus: Corpus, shift: int, **settings) -> Videos:
     order, rows = ShuffledOrder(len(corpus), 4, 0), np.arange(len(corpus))
     drawing = Drawing(shift=shift, **settings)
@@ -211,6 +230,21 @@ def test_a_draw_is_a_function_of_seed_and_step(corpus):
     assert torch.equal(one.batch(1).features, same.batch(1).features)
     other = feed(corpus, seed=1, drawing=Drawing(2))
     assert not torch.equal(one.batch(1).labels, other.batch(1).labels)
+
+
+@pytest.mark.parametrize("drawing", [Drawing(4), Drawing(shift=2)])
+def test_another_seed_draws_other_segments_and_windows(tmp_path, drawing):
+    """Of one video, whose order is the same whatever the seed."""
+    corpus = make_small_corpus(tmp_path, ("v1", [Video("a", 300, (7,), ())]))
+    one, other = (
+        Videos(
+            corpus, np.arange(1), corpus.classes, corpus.video_classes,
+            ShuffledOrder(1, 1, seed), CPU, drawing=drawing,
+        ).batch(0)
+        for seed in (0, 1)
+    )  # fmt: skip
+    assert one.features.shape == other.features.shape
+    assert not torch.equal(one.features, other.features)
 
 
 @pytest.mark.parametrize("most", [0, 2])

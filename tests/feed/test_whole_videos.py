@@ -88,6 +88,13 @@ def test_draws_change_from_step_to_step(tmp_path):
     assert len(found) == 5
 
 
+def test_another_seed_draws_other_frames(tmp_path):
+    """Of one video, whose order is the same whatever the seed."""
+    corpus = make_small_corpus(tmp_path, ("train", [Video("a", 300)]))
+    one, other = (drawn_videos(corpus, batch_size=1, seed=seed).batch(0) for seed in (0, 1))
+    assert not torch.equal(one.features, other.features)
+
+
 def test_draws_of_a_batch_are_independent(tmp_path):
     """Two videos of one length are drawn differently, and so is one that stands in it twice."""
     corpus = make_small_corpus(tmp_path, ("train", [Video("a", 300), Video("b", 300)]))

@@ -155,6 +155,7 @@ def test_repeats_are_whole_sets_and_score_v2_alone():
     assert "--loop.seed 104 " in words(found["train.nl-1.r2"])
     assert "runs/nl-1.r2" in words(found["labels.cluster.r2"])
     assert "labels/cluster.r2.parquet" in words(found["train.cluster-nl-1.r2"])
+    assert words(found["labels.cluster.r2"]).endswith(" --seed 1")
     assert "scores/v2/E1.r2 scores/v2/video.r2" in words(found["v2.E1.r2-fused"])
     assert "test.nl-1.r2" not in found
     twice = replace(WHOLE, repeats=2)

@@ -180,6 +180,18 @@ def test_where_it_ends(whole: Whole, corpus: Corpus) -> None:
     assert loaded(corpus, whole.run, "final")[1]["step"] == 2 * best
 
 
+def test_the_step_is_the_one_whose_weights_were_kept(
+    whole: Whole, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Also where the pre-training went on behind its best step."""
+    model, _ = loaded(corpus, whole.run, "pretrain")
+    pretrained = Position("pretrain", step=4, best_step=2)
+    with closing(MetricsLog(tmp_path)) as log:
+        setup = Setup(corpus, tmp_path, log, ALONE)
+        found = kernel_module.fit_kernel("v1", pretrained, model, KERNEL, (), ("v1",), None, setup)
+    assert (found.step, loaded(corpus, tmp_path, "v1")[1]["step"]) == (2, 2)
+
+
 def test_the_log_has_one_line_of_the_fit(whole: Whole) -> None:
     lines = log_lines(whole.run)
     assert [line["phase"] for line in lines if line["kind"] == "evaluate"] == [

@@ -208,6 +208,8 @@ OUTSIDE = Negatives(outside=0.5)
         (S2(pretrain=PRETRAIN), S2(pretrain=PRETRAIN, negatives=OUTSIDE)),
         (S2(pretrain=PRETRAIN), S2(pretrain=replace(PRETRAIN, sparsity=0.5))),
         (S2(pretrain=PRETRAIN), S2(pretrain=replace(PRETRAIN, max_segments=3))),
+        (S2(pretrain=PRETRAIN), S2(pretrain=replace(PRETRAIN, shift=2))),
+        (S3(), S3(max_segments=3)),
         (S3(), S3(negatives=OUTSIDE)),
         (S3(), S3(sparsity=0.5)),
         (S3(), S3(segment_weight=0.5)),

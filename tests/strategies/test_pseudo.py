@@ -27,7 +27,7 @@ from whenabouts.feed.videos import Drawing, Videos
 from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.models.logistic import SLogi
 from whenabouts.strategies.pseudo import Pseudo, open_pseudo, without_rated
-from whenabouts.strategies.s1 import S1
+from whenabouts.strategies.s1 import S1, rated_work
 from whenabouts.strategies.s2 import S2, Pretrain
 from whenabouts.strategies.s3 import S3
 from whenabouts.strategies.setup import Negatives, Setup, build_seeded, segment_loss, video_rows
@@ -156,6 +156,22 @@ def test_a_batch_norm_sees_both_kinds_at_once(corpus: Corpus, pseudo: Pseudo) ->
     segment_loss(model, batch, Negatives())
     assert not torch.equal(norm.running_mean, before)
     torch.testing.assert_close(norm.running_mean, twin.get_submodule(name).running_mean)
+
+
+def test_both_kinds_are_shuffled_by_the_seed(
+    corpus: Corpus, pseudo: Pseudo, tmp_path: Path
+) -> None:
+    with closing(MetricsLog(tmp_path)) as log:
+        setup, model = Setup(corpus, tmp_path, log, ALONE), build(corpus)
+        opened = open_pseudo(pseudo, corpus)
+        one, other = (
+            rated_work(
+                "v1", ("v1",), model, Negatives(), opened, replace(LOOP, seed=seed), setup, None
+            ).batch(0)
+            for seed in (0, 1)
+        )
+    assert not torch.equal(one.rated.features, other.rated.features)
+    assert not torch.equal(one.pseudo.features, other.pseudo.features)
 
 
 def s3_videos(corpus: Corpus, settings: Pseudo, max_segments: int = 0) -> Videos:

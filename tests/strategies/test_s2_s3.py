@@ -13,12 +13,12 @@ from torch import nn
 from toy_work import ALONE, log_lines
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.feed.order import ShuffledOrder
-from whenabouts.feed.videos import Videos
+from whenabouts.feed.videos import Drawing, Videos
 from whenabouts.models.hierarchical import Att2, Hierarchical, scaled
 from whenabouts.strategies.s2 import S2, Pretrain, train_s2
 from whenabouts.strategies.s3 import S3, train_s3
 from whenabouts.strategies.setup import Setup, build_seeded, video_rows
-from whenabouts.strategies.videos import Terms, both_losses
+from whenabouts.strategies.videos import Terms, both_losses, video_work
 from whenabouts.train.checkpoint import Position, load_weights
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for
@@ -120,6 +120,12 @@ def test_s3_trains_everything_at_once(corpus: Corpus, tmp_path: Path) -> None:
     assert changed == {"segment_module", "segment_head", "video_attention", "video_head"}
 
 
+def test_s3_final_takes_twice_the_iterations(corpus: Corpus, tmp_path: Path) -> None:
+    found = train(corpus, tmp_path, S3(), final=True)
+    steps = {line["phase"]: line["step"] for line in log_lines(tmp_path)}
+    assert steps["final"] == 2 * found.best_step
+
+
 def batch_and_model(corpus: Corpus) -> tuple[Hierarchical, Videos]:
     rows = corpus.rows(["v1"])
     order = ShuffledOrder(len(rows), 6, 0)
@@ -130,6 +136,26 @@ def batch_and_model(corpus: Corpus) -> tuple[Hierarchical, Videos]:
     model = build_seeded(lambda: build(corpus), 0, ALONE)
     assert isinstance(model, Hierarchical)
     return model.eval(), videos
+
+
+def test_batches_are_of_labelled_videos_in_the_order_of_the_seed(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    rows = corpus.rows(["train", "v1"])
+    num_labelled = int(corpus.has_labels(rows).sum())
+    assert num_labelled < len(rows)
+    with closing(MetricsLog(tmp_path)) as log:
+        setup = Setup(corpus, tmp_path, log, ALONE)
+        one, other = (
+            video_work(
+                "v1", ("train", "v1"), (), Terms(), Drawing(), replace(LOOP, seed=seed), setup, None
+            )
+            for seed in (0, 1)
+        )
+    assert one.num_examples == num_labelled
+    labels = torch.cat([one.batch(step).labels for step in range(3)])
+    assert (labels.sum(dim=1) > 0).all()
+    assert not torch.equal(one.batch(0).labels, other.batch(0).labels)
 
 
 def test_both_losses_by_hand(corpus: Corpus) -> None:

@@ -18,6 +18,7 @@ from whenabouts.core.errors import CorpusError, ScoresError, SettingsError
 from whenabouts.core.scores import ScoresWriter
 from whenabouts.core.segments import SegmentTable
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.feed.labels import video_labels
 from whenabouts.feed.order import ShuffledOrder
 from whenabouts.feed.whole_videos import DrawnBatch, DrawnVideos
 from whenabouts.metrics.video import evaluate_videos
@@ -116,12 +117,39 @@ def test_a_polish_goes_on_from_the_best_weights_at_its_own_rate(
     assert weights(corpus, tmp_path / "final.safetensors")[1] == ["train", "v1", "v2"]
 
 
+def test_the_final_polish_goes_on_from_the_final_weights(corpus: Corpus, tmp_path: Path) -> None:
+    """At a rate of 0 it ends with what it began with; that took twice the search's iterations."""
+    still = replace(FEW, polish=Polish(epochs=1, learning_rate=0.0))
+    _, setup = train(corpus, tmp_path, still, final=True)
+    before, _ = weights(corpus, tmp_path / "pretrain-final.safetensors")
+    after, _ = weights(corpus, tmp_path / "final.safetensors")
+    for name, _ in build(corpus).named_parameters():
+        assert torch.equal(after[name], before[name])
+    pretrained, polished = (setup.ended[phase].position for phase in ("pretrain", "v1"))
+    assert setup.ended["pretrain-final"].position.step == 2 * pretrained.best_step
+    assert pretrained.best_step != polished.best_step
+
+
 @pytest.mark.parametrize("strategy", [FEW, POLISHED])
 def test_same_seed_same_bytes(corpus: Corpus, tmp_path: Path, strategy: VideoLabels) -> None:
     for name in ("one", "other"):
         train(corpus, tmp_path / name, strategy)
     one, other = (tmp_path / name / "v1.safetensors" for name in ("one", "other"))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_phases_are_shuffled_by_the_seed_and_a_polish_by_another(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def order(num_examples: int, batch_size: int, seed: int) -> ShuffledOrder:
+        seeds.append(seed)
+        return ShuffledOrder(num_examples, batch_size, seed)
+
+    monkeypatch.setattr("whenabouts.strategies.video_labels.ShuffledOrder", order)
+    train(corpus, tmp_path, POLISHED, replace(LOOP, seed=5), final=True)
+    assert seeds == [5, 6, 5, 6]
 
 
 def test_it_learns(corpus: Corpus, tmp_path: Path) -> None:
@@ -244,6 +272,22 @@ def test_a_teacher_reaches_the_training(corpus: Corpus, tmp_path: Path) -> None:
     train(corpus, tmp_path / "taught", replace(FEW, teacher=str(tmp_path / "t")))
     plain, taught = (tmp_path / name / "v1.safetensors" for name in ("plain", "taught"))
     assert plain.read_bytes() != taught.read_bytes()
+
+
+def test_each_video_learns_what_the_teacher_says_of_it(corpus: Corpus, tmp_path: Path) -> None:
+    """A teacher that repeats the labels changes nothing."""
+    rows, classes = corpus.rows(["train", "v1"]), corpus.video_classes
+    table = SegmentTable.of_videos(corpus.video_ids[rows])
+    with closing(ScoresWriter(tmp_path / "t", table, classes)) as writer:
+        writer.write(0, video_labels(corpus, rows, classes))
+        writer.commit({})
+    train(corpus, tmp_path / "plain", FEW)
+    train(corpus, tmp_path / "taught", replace(FEW, teacher=str(tmp_path / "t"), teacher_weight=1))
+    plain, taught = (
+        weights(corpus, tmp_path / name / "v1.safetensors")[0] for name in ("plain", "taught")
+    )
+    for name, tensor in plain.items():
+        torch.testing.assert_close(taught[name], tensor)
 
 
 @pytest.mark.parametrize(

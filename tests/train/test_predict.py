@@ -18,7 +18,7 @@ from commandline import start
 from small_corpus import DATASET, make_small
 from toy_work import ALONE, Clock, CrashError
 from whenabouts.core.errors import RunError, ScoresError, SettingsError
-from whenabouts.core.scores import open_scores, partial_path
+from whenabouts.core.scores import ScoresWriter, open_scores, partial_path
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.models.logistic import FLogi, SLogi
 from whenabouts.models.table import ModelSettings, build_model
@@ -253,6 +253,17 @@ def test_without_a_mark_it_begins_again(
     assert sum(again.asked) == 0
     assert whole(again, corpus, tmp_path / "s") == sum(again.asked)
     assert content(tmp_path / "s") == expected
+
+
+def test_rows_are_on_the_disk_before_their_mark(
+    run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, flush = [], ScoresWriter.flush
+    monkeypatch.setattr(predict_module, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr(ScoresWriter, "flush", lambda self: done.append("rows") or flush(self))
+    monkeypatch.setattr(predict_module, "write_json", lambda path, value: done.append("mark"))
+    interrupted(run, corpus, tmp_path / "s", after=4)
+    assert done[:4] == ["rows", "mark"] * 2
 
 
 def test_interrupted_by_a_broken_mark(

@@ -258,6 +258,17 @@ def test_a_killed_stage_is_gone_on_with(world):
     assert ended.seconds > 100, "and the time it took counts"
 
 
+def test_the_time_of_an_attempt_that_failed_does_not_count(world):
+    counts = stage("a", ("append", "a", "x"))
+    world.run(counts)
+    path = world.root / "stages" / "a.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "state": "failed", "seconds": 100.0}))
+    ended = world.ended(counts)["a"]
+    assert (ended.how, world.text("a")) == ("done", "xx")
+    assert ended.seconds < 100
+
+
 def test_what_killed_attempts_left_half_written_is_gone_in_the_end(world):
     leftovers = (("write", ".a.partial-1", ""), ("write", ".b.partial-1", ""))
     assert world.run(stage("a", *leftovers, ("write", "a", ""))) == {"a": "done"}
