@@ -283,6 +283,77 @@ def test_segments_without_starts(tmp_path):
         open_scores(tmp_path / "s")
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"video": ["a", "b"], "start": [0, None]}, "row 1 has no start"),
+        ({"video": ["a", "b"], "start": [0, -2]}, "row 1 starts at -2 s"),
+        ({"video": ["a", "b"], "start": ["0", "x"]}, "column 'start': .*'x'"),
+        ({"video": ["a", "b"], "start": [0, 1 << 40]}, "column 'start': "),
+        ({"video": ["a", None], "start": [0, 5]}, "row 1 has no video"),
+        ({"video": ["a", "b" * 300], "start": [0, 5]}, "an id has 300 bytes"),
+        ({"video": ["a", "a\0"], "start": [0, 5]}, "an id has a NUL byte"),
+        ({"video": ["a", ""], "start": [0, 5]}, "an id has 0 bytes"),
+        ({"video": [b"a", b"\xff"], "start": [0, 5]}, "column 'video': Invalid UTF8"),
+    ],
+)
+def test_rows_that_cannot_be(tmp_path, columns, message):
+    write(tmp_path / "s", table((6,)))
+    pq.write_table(pa.table(columns), tmp_path / "s" / "segments.parquet")
+    with pytest.raises(ScoresError, match=rf"s: a file is damaged \(segments.parquet: {message}"):
+        open_scores(tmp_path / "s")
+
+
+def test_an_id_that_stands_twice_among_the_codes(tmp_path):
+    write(tmp_path / "s", table((6,)))
+    video = pa.DictionaryArray.from_arrays([0, 1], ["a", "a"])
+    pq.write_table(pa.table({"video": video, "start": [0, 5]}), tmp_path / "s" / "segments.parquet")
+    scores = open_scores(tmp_path / "s")
+    assert scores.segments.video_ids[scores.segments.video].tolist() == [b"a", b"a"]
+    assert len(scores.segments.video_ids) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (6, 3",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-6, 3), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': ('6', 3), }",
+        b"{'descr': 'no', 'fortran_order': False, 'shape': (6, 3), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1" + b"0" * 30 + b", 3), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 3), }",
+        b"[" * 200,
+        b"\0" * 100,
+    ],
+)
+def test_a_header_of_the_array_that_is_none(tmp_path, header):
+    write(tmp_path / "s", table())
+    length = len(header).to_bytes(2, "little")
+    content = b"\x93NUMPY\x01\0" + length + header + bytes(72)
+    (tmp_path / "s" / "scores.npy").write_bytes(content)
+    with pytest.raises(ScoresError, match=r"a file is damaged \(scores.npy: "):
+        open_scores(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("made_by", "message"),
+    [
+        ("[]", "made-by.json is of another format; an object with format 1"),
+        ('{"format": 2}', "made-by.json is of another format"),
+        ("{}", "made-by.json is of another format"),
+        ('{"format": 1, "trained_on": "v2"}', "made-by.json says trained_on 'v2'; it is a list"),
+        ('{"format": 1, "trained_on": [["v2"]]}', "made-by.json says trained_on"),
+        ('{"format": 1, "trained_on": {"v2": 1}}', "made-by.json says trained_on"),
+        ("[" * 100_000, "a file is damaged .made-by.json"),
+    ],
+)
+def test_what_says_who_made_them_is_not_just_believed(tmp_path, made_by, message):
+    write(tmp_path / "s", table())
+    (tmp_path / "s" / "made-by.json").write_text(made_by)
+    with pytest.raises(ScoresError, match=f"s: {message}"):
+        open_scores(tmp_path / "s")
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (6, 2), (3, 6)])
 def test_array_of_another_shape_is_refused(tmp_path, shape):
     write(tmp_path / "s", table())

@@ -265,12 +265,12 @@ BROKEN_FOOTER = b"PAR1" + b"\xff" * 20 + b"\x14\0\0\0" + b"PAR1"
 @pytest.mark.parametrize("content", [b"", b"PAR1 but not all PAR1", b"text" * 100, BROKEN_FOOTER])
 def test_file_that_is_no_parquet(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(CorpusError, match="x: not a Parquet file; an index is one; make one"):
+    with pytest.raises(CorpusError, match=r"x: not a Parquet file; an index .*; make one"):
         open_corpus(tmp_path / "x")
 
 
 def test_folder_in_place_of_an_index(tmp_path):
-    with pytest.raises(CorpusError, match="index format is None; it must be 1 or 2; make one"):
+    with pytest.raises(CorpusError, match=r"not a Parquet file; an index .*; make one"):
         open_corpus(tmp_path)
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import LabelsError
+from whenabouts.core.tables import TableError, checked, read_table, video_ids, write_table
 
 SCHEMA = pa.schema(
     {
@@ -100,16 +100,12 @@ def read_labels(path: str | Path) -> SegmentLabels:
     """Read Labels from `.parquet` or `.csv` (with a header; `weight` may be missing)."""
     path = Path(path)
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
-        missing = {"video", "start", "class", "score"} - set(table.column_names)
-        if missing:
-            raise LabelsError(f"no column {', '.join(sorted(missing))}", where=path, rule=RULE)
+        table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
         if "weight" not in table.column_names:
             table = table.append_column("weight", pa.array(np.ones(len(table), np.float32)))
-        table = table.select(SCHEMA.names).cast(SCHEMA)
-    except pa.ArrowException as error:
-        raise LabelsError(str(error).splitlines()[0], where=path, rule=RULE) from error
-    labels = _from_table(table, path)
+        labels = _from_table(checked(table, SCHEMA))
+    except TableError as error:
+        raise LabelsError(str(error), where=path, rule=RULE) from error
     refuse_repeats(labels, path)
     return labels
 
@@ -119,7 +115,7 @@ RULE = "Labels have the columns video, start, class, score and perhaps weight"
 
 def write_labels(path: str | Path, labels: SegmentLabels) -> None:
     with atomic_path(path) as partial:
-        pq.write_table(_to_table(labels), partial, compression="zstd")
+        write_table(_to_table(labels), partial)
 
 
 class LabelsWriter:
@@ -152,7 +148,7 @@ def new_labels(path: str | Path, made_by: dict[str, Any]) -> Iterator[LabelsWrit
     schema = SCHEMA.with_metadata({KEY: json.dumps({"format": FORMAT, **made_by})})
     with (
         atomic_path(path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+        pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         labels = LabelsWriter(writer)
         yield labels
@@ -206,29 +202,27 @@ def _to_table(labels: SegmentLabels) -> pa.Table:
 
 def _read_csv(path: Path) -> pa.Table:
     convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
-    return pa_csv.read_csv(path, convert_options=convert)
+    try:
+        return pa_csv.read_csv(path, convert_options=convert)
+    except pa.ArrowException as error:
+        raise TableError(str(error).splitlines()[0]) from error
 
 
-def _from_table(table: pa.Table, path: Path) -> SegmentLabels:
-    for name in SCHEMA.names:
-        nulls = pc.is_null(table[name]).to_numpy()
-        if nulls.any():
-            raise LabelsError(f"row {int(nulls.argmax())} has no {name}", where=path, rule=RULE)
+def _from_table(table: pa.Table) -> SegmentLabels:
     start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
     if not ((score >= 0) & (score <= 1)).all():
-        raise LabelsError("a score is outside [0, 1]", where=path, rule=RULE)
+        raise TableError("a score is outside [0, 1]")
     if not (np.isfinite(weight) & (weight >= 0)).all():
-        raise LabelsError("a weight is negative or not finite", where=path, rule=RULE)
+        raise TableError("a weight is negative or not finite")
     return SegmentLabels(_ids(table["video"]), start, class_id, score, weight)
 
 
 def _ids(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
     """Each id is decoded once, however many pairs its video has."""
-    coded = column.cast(pa.binary()).dictionary_encode().unify_dictionaries().combine_chunks()
+    coded = column.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):  # an empty table has no chunk to combine into
         return np.zeros(0, np.bytes_)
-    unique = np.array(coded.dictionary.to_pylist(), np.bytes_)
-    found: NDArray[np.bytes_] = unique[coded.indices.to_numpy()]
+    found: NDArray[np.bytes_] = video_ids(coded.dictionary)[coded.indices.to_numpy()]
     return found
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,20 +29,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from whenabouts.core.array_file import ArrayFile
-from whenabouts.core.atomic import replace_dir, sync, write_json
+from whenabouts.core.atomic import replace_dir, write_json
 from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import ScoresError
-from whenabouts.core.segments import SegmentTable
+from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
+from whenabouts.core.tables import (
+    TableError,
+    checked,
+    read_table,
+    refuse_repeated_ids,
+    video_ids,
+    write_table,
+)
 
 FORMAT = 1
 FILES = ("segments.parquet", "classes.csv", "scores.npy", "made-by.json")
 ATTENTION_FILES = ("frame-attention.npy", "segment-attention.npy")
 ATTENTION_TYPE = "float16"
+SEGMENTS = pa.schema({"video": pa.dictionary(pa.int32(), pa.string()), "start": pa.int32()})
+# What numpy raises for headers that are none, end early, or tell of more than there can be.
+NOT_AN_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, OverflowError, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,7 @@ def open_scores(path: str | Path) -> Scores:
             rule=f"Scores is a folder with {', '.join(FILES)}",
             remedy="make one with 'whenabouts predict'",
         )
-    try:
-        segments = _read_segments(path / "segments.parquet")
-        made_by = json.loads((path / "made-by.json").read_text(encoding="utf-8"))
-    except (ValueError, KeyError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
+    segments, made_by = _read_segments(path), _read_made_by(path)
     classes = read_classes(path / "classes.csv")
     values = _open_array(path, "scores.npy", "scores", "float32", "float16")
     if values.shape != (len(segments), len(classes)):
@@ -118,16 +125,16 @@ def _open_attention(path: Path, num_segments: int) -> Attention | None:
 def _open_array(path: Path, name: str, what: str, *types: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = npy_format.open_memmap(path / name, mode="r")
-    except ValueError as error:
-        raise _damaged(path, f"{name}: {error}") from error
+    except NOT_AN_ARRAY as error:
+        raise _damaged(path, name, error) from error
     if array.dtype not in types:
         rule = f"{what} {'is' if len(types) == 1 else 'are'} {' or '.join(types)}"
         raise ScoresError(f"{name} is {array.dtype}", where=path, rule=rule)
     return array
 
 
-def _damaged(path: Path, error: object) -> ScoresError:
-    return ScoresError(f"a file is damaged ({error})", where=path)
+def _damaged(path: Path, name: str, fact: object) -> ScoresError:
+    return ScoresError(f"a file is damaged ({name}: {fact})", where=path)
 
 
 class ScoresWriter:
@@ -245,16 +252,40 @@ def partial_path(path: Path) -> Path:
 def _write_segments(path: Path, segments: SegmentTable) -> None:
     ids = pa.array(segments.video_ids.tolist(), pa.binary()).cast(pa.string())
     video = pa.DictionaryArray.from_arrays(pa.array(segments.video, pa.int32()), ids)
-    table = pa.table({"video": video, "start": pa.array(segments.starts_s, pa.int32())})
-    pq.write_table(table, path, compression="zstd")
-    sync(path)
+    write_table(pa.table([video, pa.array(segments.starts_s, pa.int32())], SEGMENTS), path)
 
 
 def _read_segments(path: Path) -> SegmentTable:
-    table = pq.read_table(path, read_dictionary=["video"])
-    video = table["video"].unify_dictionaries().combine_chunks()
-    if isinstance(video, pa.ChunkedArray):  # an empty table has no chunk to combine into
-        video = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.string()))
-    ids = np.array(video.dictionary.cast(pa.binary()).to_pylist(), np.bytes_)
-    starts = table["start"].to_numpy().astype(np.int64)
+    name = "segments.parquet"
+    try:
+        table = checked(read_table(path / name, dictionaries=("video",)), SEGMENTS)
+        video = table["video"].unify_dictionaries().combine_chunks()
+        if isinstance(video, pa.ChunkedArray):  # an empty table has no chunk to combine into
+            return SegmentTable(np.zeros(0, np.bytes_), *np.zeros((2, 0), np.int64))
+        ids = video_ids(video.dictionary)
+        refuse_repeated_ids(ids)
+        starts = table["start"].to_numpy().astype(np.int64)
+        if (starts < WHOLE_VIDEO).any():
+            raise TableError(f"row {(starts < WHOLE_VIDEO).argmax()} starts at {starts.min()} s")
+    except TableError as error:
+        raise _damaged(path, name, error) from error
     return SegmentTable(ids, video.indices.to_numpy().astype(np.int64), starts)
+
+
+def _read_made_by(path: Path) -> dict[str, Any]:
+    """What says whose the Scores are. It may hold anything, but for what is relied on."""
+    name = "made-by.json"
+    try:
+        found = json.loads((path / name).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, name, error) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ScoresError(
+            f"{name} is of another format", where=path, rule=f"an object with format {FORMAT}"
+        )
+    splits = found.get("trained_on", [])
+    if not isinstance(splits, list) or not all(isinstance(split, str) for split in splits):
+        raise ScoresError(
+            f"{name} says trained_on {splits!r}", where=path, rule="it is a list of splits"
+        )
+    return found

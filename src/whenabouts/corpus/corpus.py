@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,20 +13,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.segments import SegmentGrid, SegmentTable
-from whenabouts.core.settings import from_dict
 from whenabouts.corpus.dataset import DatasetSettings
+from whenabouts.corpus.index_table import IndexedShard, read_index
 from whenabouts.corpus.splits import SPLITS, Split
 from whenabouts.records.examples import frames_of, parse_example, parse_sequence_example
 
-FORMAT = 2  # what is written; in 1, lists had no type and all were bytes
-READABLE_FORMATS = (1, 2)
 SPARE_FILES = 256  # for all else that a program has open
 
 
@@ -216,16 +212,15 @@ def open_corpus(path: str | Path) -> Corpus:
     Raises CorpusError if it is no index, or if a shard is missing or is not what was indexed.
     """
     path = Path(path)
-    header, table = _read(path)
-    dataset = from_dict(DatasetSettings, header["dataset"], str(path))
-    classes = ClassOrder(tuple(header["classes"]["ids"]), tuple(header["classes"]["names"]))
-    split_names = table["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
+    index = read_index(path)
+    table = index.columns
+    split_names = table["split"].to_numpy()
     return Corpus(
         path=path,
-        dataset=dataset,
-        classes=classes,
-        shard_paths=tuple(_check_shard(path, shard) for shard in header["shards"]),
-        video_ids=np.array(table["id"].cast(pa.binary()).to_pylist(), np.bytes_),
+        dataset=index.dataset,
+        classes=index.classes,
+        shard_paths=tuple(_check_shard(path, shard) for shard in index.shards),
+        video_ids=index.ids,
         split=np.select([split_names == s for s in SPLITS], range(len(SPLITS)), -1).astype(np.int8),
         num_frames=table["frames"].to_numpy(),
         labels=_ragged(table["labels"]),
@@ -235,42 +230,24 @@ def open_corpus(path: str | Path) -> Corpus:
         shard=table["shard"].to_numpy(),
         record_offset=table["offset"].to_numpy(),
         record_length=table["length"].to_numpy(),
-        places=tuple(_places(table, feature.name) for feature in dataset.features),
+        places=tuple(_places(table, feature.name) for feature in index.dataset.features),
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    remedy = "make one with 'whenabouts index SHARDS... -o INDEX'"
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise CorpusError("no index here", where=path, remedy=remedy) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        fact = "not a Parquet file"
-        raise CorpusError(fact, where=path, rule="an index is one", remedy=remedy) from error
-    header = json.loads((table.schema.metadata or {}).get(b"whenabouts", b"{}"))
-    if header.get("format") not in READABLE_FORMATS:
-        fact, known = (
-            f"index format is {header.get('format')}",
-            " or ".join(map(str, READABLE_FORMATS)),
-        )
-        raise CorpusError(fact, where=path, rule=f"it must be {known}", remedy=remedy)
-    return header, table
-
-
-def _check_shard(index_path: Path, shard: dict[str, Any]) -> Path:
-    path = Path(index_path.resolve().parent, shard["path"])
+def _check_shard(index_path: Path, shard: IndexedShard) -> Path:
+    path = Path(index_path.resolve().parent, shard.path)
     try:
         stat = path.stat()
     except OSError as error:
         raise CorpusError(
             "shard is missing", where=path, remedy="put it back, or index again"
         ) from error
-    if (stat.st_size, stat.st_mtime_ns) != (shard["size"], shard["mtime_ns"]):
+    if (stat.st_size, stat.st_mtime_ns) != (shard.size, shard.mtime_ns):
+        how = "other bytes may stand in it: its time of change is another"
+        if stat.st_size != shard.size:
+            how = f"{stat.st_size:,} bytes, then {shard.size:,}"
         raise CorpusError(
-            f"shard has changed since it was indexed ({stat.st_size} bytes, then {shard['size']})",
-            where=path,
-            remedy="index again",
+            f"shard has changed since it was indexed ({how})", where=path, remedy="index again"
         )
     return path.resolve()
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.classes import MAX_CLASS
 from whenabouts.core.errors import RecordError
+from whenabouts.core.tables import MAX_ID_BYTES
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList
 from whenabouts.corpus.splits import Role, Split, split_of
 from whenabouts.records.examples import (
@@ -41,7 +42,6 @@ from whenabouts.records.examples import (
 Features = Mapping[str, ContextValue]
 Value = TypeVar("Value")
 
-MAX_ID_BYTES = 255
 SEGMENT_FIELDS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 
 

@@ -29,10 +29,11 @@ from whenabouts.core.errors import CorpusError, RecordError
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
-from whenabouts.corpus.corpus import FORMAT
+from whenabouts.core.tables import read_table, write_table
 from whenabouts.corpus.dataset import DatasetSettings
 from whenabouts.corpus.detect import detect_dataset
 from whenabouts.corpus.entries import Entry, read_entry
+from whenabouts.corpus.index_table import FORMAT, KEY
 from whenabouts.corpus.ratings import Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
 from whenabouts.records.framing import BadSpan, Span, scan_records
@@ -182,7 +183,7 @@ def index_shard(job: IndexJob) -> IndexReport:
     }
     metadata = {"report": json.dumps(kept)}
     with atomic_path(job.part_path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        write_table(table.replace_schema_metadata(metadata), partial)
     return report
 
 
@@ -253,7 +254,7 @@ def _raw_ratings(rows: list[Entry]) -> Ratings:
 
 def _merge(jobs: list[IndexJob], report: IndexReport) -> pa.Table:
     """One table of all parts, in the order of the shards; of equal ids the first stays."""
-    tables = [_with_shard(pq.read_table(job.part_path), k) for k, job in enumerate(jobs)]
+    tables = [_with_shard(read_table(job.part_path), k) for k, job in enumerate(jobs)]
     table = pa.concat_tables(tables).combine_chunks()
     table = _drop_repeated_ids(table, [j.shard.path for j in jobs], report)
     report.left_out.sort(key=lambda entry: (entry.path, entry.offset))  # processes end in any order
@@ -278,9 +279,9 @@ def _write_index(
         "classes": asdict(classes),
         "shards": [_relative(shard, index_path) for shard in shards],
     }
-    metadata = {"whenabouts": json.dumps(header)}
+    metadata = {KEY: json.dumps(header)}
     with atomic_path(index_path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
+        write_table(table.replace_schema_metadata(metadata), partial)
 
 
 def _class_order(

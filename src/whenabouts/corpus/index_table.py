@@ -1,0 +1,211 @@
+"""Read the file of an index, and check it: nothing in it is believed that a stranger may have set.
+
+What is behind it (the shards) was checked by checksum when it was indexed; an index that says
+something else of them must not become wrong numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from whenabouts.core.classes import MAX_CLASS, ClassOrder
+from whenabouts.core.errors import CorpusError, LabelsError, SettingsError
+from whenabouts.core.settings import from_dict
+from whenabouts.core.tables import TableError, checked, read_table, refuse_repeated_ids, video_ids
+from whenabouts.corpus.dataset import DatasetSettings
+from whenabouts.corpus.splits import SPLITS
+
+FORMAT = 2  # what is written; in 1, lists had no type and all were bytes
+READABLE_FORMATS = (1, 2)
+KEY = b"whenabouts"
+REMEDY = "make one with 'whenabouts index SHARDS... -o INDEX'"
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """A shard as the index knows it; path: relative to the folder of the index."""
+
+    path: str
+    role: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the metadata of an index hold."""
+
+    format: int
+    dataset: DatasetSettings
+    classes: Classes
+    shards: tuple[IndexedShard, ...]
+
+    @property
+    def class_order(self) -> ClassOrder:
+        if len(self.classes.ids) != len(self.classes.names):
+            raise TableError(f"{len(self.classes.ids)} classes, {len(self.classes.names)} names")
+        wrong = [i for i in self.classes.ids if not 0 <= i <= MAX_CLASS]
+        if wrong:
+            raise TableError(f"class {wrong[0]} is not in 0 to {MAX_CLASS}")
+        return ClassOrder(self.classes.ids, self.classes.names)
+
+
+@dataclass(frozen=True)
+class IndexTable:
+    """header; columns: one row a video, as `schema_of` has them; ids: bytes [V]."""
+
+    dataset: DatasetSettings
+    classes: ClassOrder
+    shards: tuple[IndexedShard, ...]
+    columns: pa.Table
+    ids: NDArray[np.bytes_]
+
+
+def schema_of(dataset: DatasetSettings) -> pa.Schema:
+    """The columns of an index of such data."""
+    places = {
+        f"{feature.name}_{part}": kind
+        for feature in dataset.features
+        for part, kind in (("offset", pa.int64()), ("stride", pa.int32()), ("frames", pa.int32()))
+    }
+    return pa.schema(
+        {
+            "id": pa.string(),
+            "split": pa.string(),
+            "frames": pa.int32(),
+            "offset": pa.int64(),
+            "length": pa.int64(),
+            "labels": pa.list_(pa.int32()),
+            "rated_start": pa.list_(pa.int32()),
+            "rated_class": pa.list_(pa.int32()),
+            "rated_score": pa.list_(pa.float32()),
+            **places,
+            "shard": pa.int32(),
+        }
+    )
+
+
+def read_index(path: Path) -> IndexTable:
+    """Raises CorpusError if there is no index, or one that cannot be what `index` has written."""
+    try:
+        table = read_table(path)
+    except FileNotFoundError as error:
+        raise CorpusError("no index here", where=path, remedy=REMEDY) from error
+    except TableError as error:
+        rule = "an index is a whole Parquet file"
+        raise CorpusError(str(error), where=path, rule=rule, remedy=REMEDY) from error
+    header = _header(path, table.schema)
+    try:
+        classes = header.class_order
+        columns = checked(table, schema_of(header.dataset))
+        ids = video_ids(columns["id"])
+        refuse_repeated_ids(ids)
+        _check_values(columns, ids, header)
+    except (TableError, LabelsError) as error:
+        raise CorpusError(str(error), where=path, rule=_RULE, remedy="index again") from error
+    return IndexTable(header.dataset, classes, header.shards, columns, ids)
+
+
+_RULE = "an index says of its shards what 'whenabouts index' found in them"
+
+
+def _header(path: Path, schema: pa.Schema) -> Header:
+    text = (schema.metadata or {}).get(KEY, b"{}")
+    try:
+        values: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"its header is not JSON ({error})", where=path, remedy=REMEDY) from error
+    found = values.get("format") if isinstance(values, dict) else None
+    if found not in READABLE_FORMATS:
+        known = " or ".join(map(str, READABLE_FORMATS))
+        fact = f"index format is {found}"
+        raise CorpusError(fact, where=path, rule=f"it must be {known}", remedy=REMEDY)
+    try:
+        return from_dict(Header, values, "header")
+    except SettingsError as error:
+        raise CorpusError(str(error), where=path, rule=_RULE, remedy="index again") from error
+
+
+def _check_values(columns: pa.Table, ids: NDArray[np.bytes_], header: Header) -> None:
+    """Raises TableError, naming the video, where a value cannot be."""
+    numbers = {
+        name: columns[name].to_numpy()
+        for name in columns.column_names
+        if pa.types.is_integer(columns.schema.field(name).type)
+    }
+    shard = numbers["shard"]
+    _refuse(ids, (shard < 0) | (shard >= len(header.shards)), "shard", shard)
+    splits = columns["split"].to_numpy()
+    _refuse(ids, ~np.isin(splits, SPLITS), "split", splits)
+    for name, values in numbers.items():
+        _refuse(ids, values < (1 if name == "frames" else 0), name, values)
+    sizes = np.array([each.size for each in header.shards], np.int64)[shard]
+    for end in (numbers["offset"] + numbers["length"], *_ends(numbers, header.dataset)):
+        _refuse(ids, (end < 0) | (end > sizes), "end in its shard", end)
+    _check_lists(columns, ids, numbers["frames"], header.dataset)
+
+
+def _ends(
+    numbers: dict[str, NDArray[np.int64]], dataset: DatasetSettings
+) -> list[NDArray[np.int64]]:
+    """The byte behind the last frame of each feature list, where its frames lie regularly."""
+    found = []
+    for feature in dataset.features:
+        offset, stride, count = (
+            numbers[f"{feature.name}_{part}"].astype(np.int64)
+            for part in ("offset", "stride", "frames")
+        )
+        frame_bytes = feature.width * np.dtype(feature.dtype).itemsize
+        end = offset + stride * (count - 1) + frame_bytes
+        found.append(np.where((count > 0) & (stride > 0), end, 0))
+    return found
+
+
+def _check_lists(
+    columns: pa.Table,
+    ids: NDArray[np.bytes_],
+    num_frames: NDArray[np.int32],
+    dataset: DatasetSettings,
+) -> None:
+    lists = {name: columns[name].combine_chunks() for name in LISTS}
+    counts = {name: each.value_lengths().to_numpy() for name, each in lists.items()}
+    rated = counts["rated_class"]
+    for name in ("rated_start", "rated_score"):
+        _refuse(ids, counts[name] != rated, f"number of {name}", counts[name])
+    values = {name: each.flatten().to_numpy() for name, each in lists.items()}
+    for name, bad in (
+        ("labels", values["labels"] < 0),
+        ("rated_class", values["rated_class"] < 0),
+        ("rated_score", ~((values["rated_score"] >= 0) & (values["rated_score"] <= 1))),
+    ):
+        _refuse(np.repeat(ids, counts[name]), bad, name, values[name])
+    if len(values["rated_start"]):
+        starts, of_video = values["rated_start"], np.repeat(ids, rated)
+        first_frame = dataset.grid.first_frame(starts.astype(np.int64))
+        is_off = (starts < 0) | (starts % dataset.segment_s > 0)
+        is_off |= first_frame >= np.repeat(num_frames, rated)
+        _refuse(of_video, is_off, "rated_start", starts)
+
+
+LISTS = ("labels", "rated_start", "rated_class", "rated_score")
+
+
+def _refuse(
+    ids: NDArray[np.bytes_], bad: NDArray[np.bool_], name: str, values: NDArray[Any]
+) -> None:
+    if bad.any():
+        at = int(bad.argmax())
+        raise TableError(f"video '{ids[at].decode()}': {name} is {values[at]}")
