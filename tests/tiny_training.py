@@ -19,6 +19,7 @@ from torch import nn
 
 from toy_work import ALONE
 from whenabouts.core.ending import end_process
+from whenabouts.core.errors import InterruptedRunError
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.models.embedding import Embedding, EmbeddingSettings
 from whenabouts.models.hierarchical import NL, scaled
@@ -30,7 +31,7 @@ from whenabouts.strategies.setup import Setup
 from whenabouts.strategies.table import train_strategy
 from whenabouts.train.checkpoint import Position, save_weights
 from whenabouts.train.distributed import Team, join_team, share_statistics
-from whenabouts.train.fit import Batch, InterruptedRunError, Work
+from whenabouts.train.fit import Batch, Work
 from whenabouts.train.log import MetricsLog
 from whenabouts.train.run import build_for
 from whenabouts.train.settings import Loop, Optimiser

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from whenabouts import __version__
-from whenabouts.core.errors import UsageError, WhenaboutsError, suggest
+from whenabouts.core.errors import InterruptedRunError, UsageError, WhenaboutsError, suggest
 
 COMMANDS = {
     "demo": "run the main job end to end on made data; ends with numbers and a page",
@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong use, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         return _fail(overview(), 2)
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words[0], words[1:])
     except UsageError as error:
         return _fail(f"whenabouts: {error}", 2)
+    except InterruptedRunError as error:
+        return _fail(f"whenabouts: {error}", INTERRUPTED)
     except WhenaboutsError as error:
         return _fail(f"whenabouts: {error}", 1)
     except OSError as error:

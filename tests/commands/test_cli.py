@@ -14,7 +14,13 @@ from commandline import ALONE, run, start
 from whenabouts import __version__
 from whenabouts.cli import COMMANDS, main
 from whenabouts.commands.arguments import byte_size, chosen_splits, shard_files
-from whenabouts.core.errors import CorpusError, RunError, SettingsError, UsageError
+from whenabouts.core.errors import (
+    CorpusError,
+    InterruptedRunError,
+    RunError,
+    SettingsError,
+    UsageError,
+)
 
 NEED_OUT = ("predict", "fuse", "refine", "export", "ensemble", "reproduce")
 RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
@@ -96,6 +102,7 @@ def test_a_misspelt_flag_is_wrong_use(name: str, capsys: pytest.CaptureFixture[s
         (UsageError("a fact", where="here", remedy="do that"), 2, "here: a fact; do that"),
         (SettingsError("a fact"), 2, "a fact"),
         (RunError("a fact", rule="a rule"), 1, "a fact; a rule"),
+        (InterruptedRunError("stopped at step 3"), 130, "stopped at step 3"),
         (FileNotFoundError(2, "No such file", "x/y"), 1, "x/y: No such file"),
         (OSError(28, "No space left on device"), 1, "submit: No space left on device"),
         (OSError("plain"), 1, "submit: plain"),

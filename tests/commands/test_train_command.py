@@ -295,6 +295,18 @@ def test_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_that_diverges_says_why(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ("train", "s-logi", corpus.path, "-o", out, *QUICK)
+    code, told, err = run(capsys, *words, "--optimiser.learning-rate", 3e38)
+    assert (code, told) == (1, "")
+    assert f"{out}: the loss is " in err
+    assert "of v1; a training that has diverged does not come back; lower --optimiser" in err
+    assert not (out / "v1.safetensors").exists()
+
+
 # ---- interrupted and killed ----------------------------------------------------------------------
 
 
@@ -325,7 +337,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
         code, told, err = run(capsys, *words)
     finally:
         hook.remove()
-    assert (code, told) == (1, "")
+    assert (code, told) == (130, "")
     assert f"whenabouts: {out}: stopped at step 10; go on with --resume\n" in err
     assert not (out / "run.json").exists()
     assert run(capsys, *words, "--resume").code == 0

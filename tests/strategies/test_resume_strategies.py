@@ -13,9 +13,9 @@ import torch
 
 from tiny_training import LOOP, PHASES, Training
 from toy_work import Clock, CrashError, log_lines
+from whenabouts.core.errors import InterruptedRunError
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.train import clock as clock_module
-from whenabouts.train.fit import InterruptedRunError
 from whenabouts.train.settings import Loop
 
 Results = dict[str, object]

@@ -17,9 +17,11 @@ from torch.optim import Optimizer
 from toy_work import toy_batch, toy_loss, toy_model
 from whenabouts.core.errors import RunError, SettingsError
 from whenabouts.train.checkpoint import (
+    Bits,
     Position,
     load_checkpoint,
     load_weights,
+    refuse_other_shapes,
     save_checkpoint,
     save_weights,
 )
@@ -354,3 +356,41 @@ def test_position_takes_in_evaluations() -> None:
     assert (position.best_step, position.best) == (50, 0.5)
     assert position.history == (0.0, 0.4, 0.4, 0.3, 0.5)
     assert not position.is_done
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_weights_that_are_no_numbers_are_not_loaded(
+    value: float, bits: Bits, tmp_path: Path
+) -> None:
+    model = toy_model()
+    name, parameter = next(iter(model.named_parameters()))
+    with torch.no_grad():
+        parameter.view(-1)[0] = value
+    save_weights(tmp_path / "w.safetensors", model, {}, bits)
+    with pytest.raises(RunError, match=f"'{name}' has a value that is NaN or infinite; one such"):
+        load_weights(tmp_path / "w.safetensors", toy_model())
+
+
+def test_other_shapes_are_refused_before_there_is_memory_for_them(tmp_path: Path) -> None:
+    model, path = toy_model(), tmp_path / "w.safetensors"
+    save_weights(path, model, {})
+    refuse_other_shapes(path, model)
+    name = next(iter(model.state_dict()))
+    with torch.device("meta"):
+        linear = nn.Linear(1 << 20, 1 << 30)
+    with pytest.raises(RunError, match=rf"w.safetensors: '{name}' is .*, and missing in the model"):
+        refuse_other_shapes(path, linear)
+    save_weights(path, nn.Linear(4, 3), {})
+    with pytest.raises(RunError, match=r"'bias' is \(3,\), and \(1073741824,\) in the model"):
+        refuse_other_shapes(path, linear)
+    save_weights(path, nn.Linear(4, 3, bias=False), {})
+    with pytest.raises(RunError, match=r"'bias' is missing, and \(1073741824,\) in the model"):
+        refuse_other_shapes(path, linear)
+
+
+def test_a_full_disk_is_an_error_for_people(tiny_disk: Path) -> None:
+    path = tiny_disk / "w.safetensors"
+    with pytest.raises(RunError, match=f"{path}: cannot be written .*; make room on the disk"):
+        save_weights(path, nn.Linear(200, 200), {})
+    assert list(tiny_disk.iterdir()) == []

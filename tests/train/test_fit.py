@@ -24,8 +24,9 @@ from toy_work import (
     toy_loss,
     toy_model,
 )
+from whenabouts.core.errors import InterruptedRunError
 from whenabouts.train.checkpoint import load_checkpoint, load_weights
-from whenabouts.train.fit import InterruptedRunError, build_optimiser, reduced_precision
+from whenabouts.train.fit import build_optimiser, reduced_precision
 from whenabouts.train.settings import Loop, Optimiser
 from whenabouts.train.stop import stop_on_signal
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from toy_work import BATCH, CrashError, Toy, crash_at, log_lines, scripted, signal_at, toy_evaluate
-from whenabouts.train.fit import InterruptedRunError
+from whenabouts.core.errors import InterruptedRunError
 from whenabouts.train.settings import Loop
 
 STEPS = 9

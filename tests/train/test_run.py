@@ -19,6 +19,7 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import FeatureList
 from whenabouts.models.table import build_model
 from whenabouts.recipes.logistic import f_logi, s_logi
+from whenabouts.recipes.table import recipe_named
 from whenabouts.strategies.s1 import S1
 from whenabouts.strategies.setup import Negatives
 from whenabouts.train.checkpoint import save_weights
@@ -256,3 +257,21 @@ def test_other_features_do_not_fit(
     expected = rf"the corpus has .*{message}.*; the run was trained on .*rgb \(32 bytes\)"
     with pytest.raises(RunError, match=expected):
         open_run(path).check_fits(other)
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (1 << 34, r"'.*' is .*missing.* in the model; weights fit the recipe"),
+        (1 << 62, "recipe.json: no model can be made of it"),
+        (1 << 70, "recipe.json: no model can be made of it"),
+    ],
+)
+def test_sizes_of_a_stranger_take_no_memory(path: Path, width: int, message: str) -> None:
+    """Terabytes of weights in the recipe, and a few bytes in the file."""
+    weights(open_run(path), "v1", 1.0)
+    model = to_dict(recipe_named("att2", "tiny").model)
+    model["embedding"]["width"] = width
+    change(path, recipe={**to_dict(s_logi()), "model": model})
+    with pytest.raises(RunError, match=message):
+        open_run(path).load_model()

@@ -16,7 +16,7 @@ from whenabouts.commands.arguments import give, parse, recipe_first
 from whenabouts.commands.train import KEYS, Train, scale_named, train
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json, write_text
-from whenabouts.core.errors import RunError, UsageError, WhenaboutsError
+from whenabouts.core.errors import InterruptedRunError, RunError, UsageError, WhenaboutsError
 from whenabouts.core.processes import default_processes, map_unordered
 from whenabouts.core.progress import say
 from whenabouts.core.settings import leaves, to_dict
@@ -35,7 +35,6 @@ from whenabouts.search.study import PrunedError, Study, Trial, Tried
 from whenabouts.strategies.table import refuse_untrainable
 from whenabouts.strategies.video_labels import VideoLabels
 from whenabouts.train.distributed import Team, join_team
-from whenabouts.train.fit import InterruptedRunError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
     ├── RecordError         a record cannot be read: file, byte offset, field
     ├── CorpusError         an index is missing, or a shard is not what was indexed
     ├── RunError            a run's folder, a checkpoint or a bundle of runs does not fit
+    ├── InterruptedRunError training was stopped by a signal, after a checkpoint   exit code 130
     ├── ScoresError         a Scores folder does not fit
     ├── LabelsError         a file of segment labels does not fit
     ├── SubmissionError     a submission file breaks the format: row, token
@@ -46,6 +47,10 @@ class CorpusError(WhenaboutsError):
 
 
 class RunError(WhenaboutsError):
+    pass
+
+
+class InterruptedRunError(WhenaboutsError):
     pass
 
 

@@ -19,7 +19,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from whenabouts.models.checks import refuse_not_above_zero, refuse_sizes_below_one
+from whenabouts.models.checks import (
+    refuse_more_layers,
+    refuse_not_above_zero,
+    refuse_sizes_below_one,
+)
 from whenabouts.models.logistic import mean_over_frames
 from whenabouts.models.nextvlad import NeXtVLAD, NeXtVLADNetwork
 from whenabouts.models.normed import Normed
@@ -40,6 +44,7 @@ class MixNeXtVLAD:
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_members")
+        refuse_more_layers(self, "num_members")
         refuse_not_above_zero(self, "temperature")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from whenabouts.models.checks import refuse_sizes_below_one
+from whenabouts.models.checks import refuse_more_layers, refuse_sizes_below_one
 from whenabouts.models.embedding import Embedding, EmbeddingSettings, NormedLinear
 from whenabouts.models.heads import HeadSettings, build_head
 from whenabouts.models.logistic import mean_over_frames
@@ -58,6 +58,7 @@ class VideoMLP:
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "width", "num_blocks")
+        refuse_more_layers(self, "num_blocks")
         self.inner()  # refuses what dropout cannot be
 
     def inner(self) -> EmbeddingSettings:

@@ -11,6 +11,8 @@ bytes themselves for weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -108,35 +110,76 @@ def save_weights(path: Path, model: nn.Module, facts: dict[str, Any], bits: Bits
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
-    """Load what `save_weights` wrote; returns its facts. Raises RunError if it does not fit."""
+    """Load what `save_weights` wrote; returns its facts.
+
+    Raises RunError if it does not fit, or if a weight is NaN or infinite.
+    """
     tensors, stored = _read(path, (FORMAT, QUANTISED_FORMAT))
-    _load_model(path, model, dequantize_all(tensors, stored.get("quantised", {}), path))
+    weights = dequantize_all(tensors, stored.get("quantised", {}), path)
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RunError(
+                f"'{name}' has a value that is NaN or infinite",
+                where=path,
+                rule="one such weight spoils every score",
+                remedy="train anew, or leave this run out",
+            )
+    _load_model(path, model, weights)
     facts = stored.get("facts", {})
     if not isinstance(facts, dict):
         raise RunError(f"its facts are {facts!r}", where=path, rule="they are a JSON object")
     return facts
 
 
+def refuse_other_shapes(path: Path, model: nn.Module) -> None:
+    """Raise RunError unless the file has the tensors of the model, by name and shape.
+
+    Only the head of the file is read, and the model may be on the device "meta": sizes in a recipe
+    from a stranger are believed no further than the file is long.
+    """
+    with _opened(path) as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise RunError(
+                f"'{name}' is {found.get(name, 'missing')}, and {expected.get(name, 'missing')} in "
+                "the model",
+                where=path,
+                rule="weights fit the recipe they were trained with",
+            )
+
+
 def _write(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     # One key: safetensors writes several in another order each time, and equal runs differ.
     metadata = {KEY: json.dumps({"format": FORMAT, **facts})}
     with atomic_path(path) as partial:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+        except SafetensorError as error:
+            remedy = "make room on the disk, or choose another --out"
+            raise RunError(f"cannot be written ({error})", where=path, remedy=remedy) from error
 
 
 def _read(
     path: Path, formats: tuple[int, ...] = (FORMAT,)
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and what `_write` stored with them."""
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = (file.metadata() or {}).get(KEY, "{}")
+    return tensors, _facts(path, text, formats)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            text = (file.metadata() or {}).get(KEY, "{}")
+            yield file
     except FileNotFoundError as error:
         raise RunError("no checkpoint here", where=path, remedy="train first") from error
     except SafetensorError as error:
         raise RunError(f"not a whole safetensors file ({error})", where=path) from error
-    return tensors, _facts(path, text, formats)
 
 
 def _facts(path: Path, text: str, formats: tuple[int, ...]) -> dict[str, Any]:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from whenabouts import __version__
 from whenabouts.core.atomic import atomic_dir, write_json
 from whenabouts.core.classes import write_classes
@@ -110,7 +107,6 @@ def export(
 def _export_member(run: Run, weight: float, folder: Path, bits: Bits) -> Exported:
     """Write one member: all that prediction needs, and what `run.json` says of the training."""
     model, facts = run.load_model()
-    _refuse_not_finite(run, model)
     folder.mkdir()
     # Where the corpus lay says nothing elsewhere, and is nobody's business there.
     kept = {k: v for k, v in read_object(run.path / "recipe.json").items() if k != "corpus"}
@@ -142,17 +138,6 @@ def _refuse_other_content(out: Path, runs: Sequence[Run]) -> None:
                 f"the run {run.path} lies in it, and would be replaced",
                 where=out,
                 remedy="choose another --out",
-            )
-
-
-def _refuse_not_finite(run: Run, model: nn.Module) -> None:
-    for name, tensor in model.state_dict().items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise RunError(
-                f"'{name}' has a value that is NaN or infinite",
-                where=run.weights_path,
-                rule="one such member would spoil every score of a bundle",
-                remedy="leave this run out, or train it anew",
             )
 
 

@@ -7,6 +7,7 @@ that was killed and resumed ends with the same bytes as one that never stopped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from whenabouts.core.errors import WhenaboutsError
+from whenabouts.core.errors import InterruptedRunError, RunError
 from whenabouts.core.progress import Progress, progress
 from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.train.ahead import gathered_ahead
@@ -31,10 +32,6 @@ from whenabouts.train.stop import stop_on_signal
 
 Batch = TypeVar("Batch")
 Loss = Callable[[nn.Module, Batch], Tensor]
-
-
-class InterruptedRunError(WhenaboutsError):
-    """Training was stopped by a signal, after a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +212,14 @@ class _Phase(Generic[Batch]):
 
     def log_training(self, loss: Tensor, rate: float) -> None:
         whole_loss = float(self.team.sum(loss.clone()))
+        if not math.isfinite(whole_loss):
+            raise RunError(
+                f"the loss is {whole_loss} at step {self.position.step} of {self.work.phase}",
+                where=self.folder.run,
+                rule="a training that has diverged does not come back",
+                remedy=f"lower --optimiser.learning-rate (it was {rate:g} then), or set "
+                "--optimiser.clip-norm, and train into another --out",
+            )
         segments_per_s = self.clock.rate(self.position.step) * self.loop.batch_size
         self._log(
             "train", loss=whole_loss, learning_rate=rate, time_s=round(self.clock.elapsed_s, 3),

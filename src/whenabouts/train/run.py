@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from whenabouts import __version__
@@ -34,7 +35,7 @@ from whenabouts.models.video_table import (
     build_video_model,
     video_model_settings,
 )
-from whenabouts.train.checkpoint import load_weights
+from whenabouts.train.checkpoint import load_weights, refuse_other_shapes
 
 FORMAT = 1
 PHASES = ("final", "v1")  # the first one that has weights is used
@@ -52,9 +53,20 @@ class Run:
 
     def load_model(self) -> tuple[nn.Module, dict[str, Any]]:
         """The trained model, in evaluation mode, and the facts stored with its weights."""
-        model = build_for(self.model_settings, self.dataset, self.classes, self.video_classes)
-        facts = load_weights(self.weights_path, model)
+        path = self.weights_path
+        with torch.device("meta"):  # no memory yet
+            refuse_other_shapes(path, self._build())
+        model = self._build()
+        facts = load_weights(path, model)
         return model.eval(), facts
+
+    def _build(self) -> nn.Module:
+        settings = self.model_settings
+        try:
+            return build_for(settings, self.dataset, self.classes, self.video_classes)
+        except (RuntimeError, TypeError, OverflowError) as error:  # sizes that no tensor has
+            fact = f"no model can be made of it ({str(error).splitlines()[0]})"
+            raise RunError(fact, where=self.path / "recipe.json") from error
 
     @property
     def model_settings(self) -> ModelSettings | VideoSettings:
