@@ -251,3 +251,22 @@ def test_a_submission_of_other_classes(corpus: Corpus, tmp_path: Path, capsys: C
     assert code == 1
     assert "s.csv, line 2: class 9999 is not evaluated" in err
     assert evaluated(capsys, target, "--truth", truth)["segments"]["mean_ap"] == 0
+
+
+def test_a_truth_of_other_videos_is_refused(scored: Path, tmp_path: Path, capsys: Capture) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text("video,start,class,score\nnobody,0,1,1\nnobody,5,1,0\n")
+    code, out, err = run(capsys, "evaluate", scored, "--truth", truth)
+    assert (code, out) == (2, "")
+    assert f"{scored}: none of the 2 rated segments is scored; a rated segment that is" in err
+
+
+def test_numbers_do_not_go_where_they_would_replace_something(
+    scored: Path, corpus: Corpus, capsys: Capture
+) -> None:
+    """Scores have a classes.csv, too."""
+    before = (scored / "classes.csv").read_bytes()
+    code, _, err = run(capsys, "evaluate", scored, corpus.path, "--out", scored)
+    assert code == 2
+    assert f"{scored}: something else than an evaluation is here; choose another --out" in err
+    assert (scored / "classes.csv").read_bytes() == before

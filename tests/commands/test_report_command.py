@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from whenabouts.core.scores import ScoresWriter, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.models.hierarchical import Att2
+from whenabouts.report.layout import document
 
 Capture = pytest.CaptureFixture[str]
 
@@ -330,10 +332,35 @@ def test_broken_tables_leave_the_page_as_it_was(
 ) -> None:
     tables, out = tmp_path / "tables.json", tmp_path / "report.html"
     tables.write_text(text)
-    out.write_text("an older page")
+    older = document("an older page")
+    out.write_text(older)
     code, told, err = run(capsys, "report", scored, corpus.path, "--tables", tables, "-o", out)
     assert (code, told) == (1, "")
     assert str(tables) in err
     assert "make it again with 'whenabouts reproduce -o FOLDER --tables'" in err
-    assert out.read_text() == "an older page"
+    assert out.read_text() == older
     assert not (set(tmp_path.iterdir()) - {tables, out, tmp_path / "videos"})
+
+
+def test_a_page_replaces_a_page_and_nothing_else(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    words = "report", scored, corpus.path, "--num-timelines", 0, "-o"
+    for name, content in (("thesis.html", b"<!DOCTYPE html>\n<p>mine</p>"), ("x", b"PAR1")):
+        (tmp_path / name).write_bytes(content)
+        code, _, err = run(capsys, *words, tmp_path / name)
+        assert code == 2
+        assert f"{name}: something else than a report is here; choose another --out" in err
+        assert (tmp_path / name).read_bytes() == content
+    for _ in range(2):
+        assert run(capsys, *words, tmp_path / "report.html").code == 0
+
+
+def test_a_note_where_the_run_is_of_another_model(
+    scored: Path, trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    words = "report", scored, corpus.path, "--num-timelines", 0, "-o", tmp_path / "report.html"
+    assert "note" not in run(capsys, *words, "--run", trained).err
+    shutil.copytree(trained, tmp_path / "other")
+    err = run(capsys, *words, "--run", tmp_path / "other").err
+    assert f"note: {scored} was predicted by {trained}, and --run is another: " in err

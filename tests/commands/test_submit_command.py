@@ -164,3 +164,16 @@ def test_wrong_use(
     code, out, err = run(capsys, "submit", *words)
     assert (code, out) == (2, "")
     assert told in err
+
+
+def test_a_submission_replaces_a_submission_and_nothing_else(
+    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.csv").write_text("Class,Notes\n")
+    code, _, err = run(capsys, "submit", scored, "-o", tmp_path / "notes.csv")
+    assert code == 2
+    assert "notes.csv: something else than a submission is here; choose another --out" in err
+    assert (tmp_path / "notes.csv").read_text() == "Class,Notes\n"
+    assert run(capsys, "submit", scored, "-o", tmp_path).code == 2
+    for _ in range(2):
+        assert run(capsys, "submit", scored, "-o", tmp_path / "submission.csv").code == 0

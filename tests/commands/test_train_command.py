@@ -15,6 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from commandline import QUICK, run, start
 from small_corpus import index_small, make_small
 from toy_work import log_lines
+from whenabouts.core.errors import RunError
+from whenabouts.core.lock import alone_in
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.feed.rated import RatedSegments
@@ -293,6 +295,20 @@ def test_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert "gone.index: no index here; make one with 'whenabouts index" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_two_trainings_do_not_go_on_in_one_folder(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ("train", "s-logi", corpus.path, "-o", out, *QUICK)
+    assert run(capsys, *words).code == 0
+    kept = (out / "run.json").read_bytes()
+    with alone_in(out, RunError):
+        code, _, err = run(capsys, *words, "--resume")
+    assert (code, (out / "run.json").read_bytes()) == (1, kept)
+    assert f"{out}: another process is at work here; wait for it" in err
+    assert run(capsys, *words, "--resume").code == 0
 
 
 def test_a_training_that_diverges_says_why(

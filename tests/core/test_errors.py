@@ -44,7 +44,7 @@ def test_parts_that_are_not_given_leave_no_gap(parts, message):
 
 
 def test_every_error_stands_in_the_tree_that_is_drawn():
-    assert len(KINDS) == 10
+    assert len(KINDS) == 11
     for kind in KINDS:
         assert issubclass(kind, WhenaboutsError)
         assert kind.__name__ in errors.__doc__

@@ -12,7 +12,14 @@ import pytest
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import LabelsError, ScoresError
-from whenabouts.core.scores import FILES, FORMAT, ScoresWriter, open_scores, partial_path
+from whenabouts.core.scores import (
+    FILES,
+    FORMAT,
+    ScoresWriter,
+    new_scores,
+    open_scores,
+    partial_path,
+)
 from whenabouts.core.segments import SegmentGrid, SegmentTable
 
 CLASSES = ClassOrder((7, 3, 5), ("Dog", "", "Cat, big"))
@@ -147,7 +154,7 @@ def test_interrupted_writing_goes_on(tmp_path):
 def test_two_processes_write_one_folder(tmp_path):
     segments = table()
     values = values_of(segments)
-    writers = [ScoresWriter(tmp_path / "s", segments, CLASSES) for _ in range(2)]
+    writers = [ScoresWriter(tmp_path / "s", segments, CLASSES, is_main=k == 0) for k in range(2)]
     writers[1].write(3, values[3:])
     writers[0].write(0, values[:3])
     writers[1].flush()
@@ -384,3 +391,34 @@ def test_partial_folder_stands_beside_its_place():
 def test_golden_made_by(tmp_path):
     write(tmp_path / "s", table())
     assert json.loads((tmp_path / "s" / "made-by.json").read_text()) == {"format": 1, "run": "r"}
+
+
+# ---- two at once ---------------------------------------------------------------------------------
+
+
+def test_two_calls_do_not_write_one_folder(tmp_path):
+    """Else rows of the one would be published as the other's."""
+    segments = table()
+    first = ScoresWriter(tmp_path / "s", segments, CLASSES)
+    first.write(0, values_of(segments))
+    with pytest.raises(ScoresError, match=r"s.partial: another process is at work here"):
+        ScoresWriter(tmp_path / "s", segments, CLASSES, "float16")
+    with (
+        pytest.raises(ScoresError, match="another process"),
+        new_scores(tmp_path / "s", segments, CLASSES),
+    ):
+        pass
+    ScoresWriter(tmp_path / "s", segments, CLASSES, is_main=False).close()  # of the same call
+    first.commit({})
+    np.testing.assert_array_equal(open_scores(tmp_path / "s").values, values_of(segments))
+    write(tmp_path / "s", segments)
+
+
+def test_a_new_attempt_forgets_what_was_left_behind(tmp_path):
+    segments = table()
+    left = ScoresWriter(tmp_path / "s", segments, CLASSES)
+    (left.partial / "done-0-of-1.json").write_text("{}")
+    left.close()
+    with new_scores(tmp_path / "s", segments, CLASSES) as writer:
+        assert names(writer.partial) == ["scores.npy"]
+        writer.commit({})

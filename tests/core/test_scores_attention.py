@@ -25,8 +25,8 @@ OF_FRAMES[2, 1:] = OF_FRAMES[5, 1:] = np.nan
 OF_SEGMENTS = np.array([0.5, 1, 0, 0.25, 0.125, 6e-8], np.float16)
 
 
-def writer(path: Path) -> ScoresWriter:
-    return ScoresWriter(path, TABLE, CLASSES, "float32", 5)
+def writer(path: Path, *, is_main: bool = True) -> ScoresWriter:
+    return ScoresWriter(path, TABLE, CLASSES, "float32", 5, is_main=is_main)
 
 
 def write_rows(to: ScoresWriter, rows: slice) -> None:
@@ -89,7 +89,7 @@ def test_no_segments(tmp_path):
 
 
 def test_two_writers_and_an_interruption(tmp_path):
-    first, second = writer(tmp_path / "s"), writer(tmp_path / "s")
+    first, second = writer(tmp_path / "s"), writer(tmp_path / "s", is_main=False)
     write_rows(second, slice(4, 6))
     write_rows(first, slice(0, 3))
     for each in (second, first):

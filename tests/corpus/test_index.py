@@ -24,7 +24,7 @@ from corpus_writer import (
 )
 from whenabouts.commands.arguments import shard_files
 from whenabouts.core.classes import ClassOrder
-from whenabouts.core.errors import CorpusError, RecordError, SettingsError
+from whenabouts.core.errors import CorpusError, RecordError, SettingsError, UsageError
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.dataset import PRESETS
 from whenabouts.corpus.index import build_index
@@ -254,3 +254,18 @@ def test_original_shards(tmp_path):
     assert corpus.dataset.name == "audioset"
     assert report.num_videos == len(corpus) > 0
     assert corpus.labels.values.max() < 527
+
+
+def test_an_index_replaces_an_index_and_nothing_else(tmp_path):
+    """Least of all a shard that is being indexed."""
+    shard = write_shard(tmp_path / "a.tfrecord", [Video("a")])
+    (tmp_path / "b.tfrecord").write_bytes(shard.read_bytes())
+    before = shard.read_bytes()
+    with pytest.raises(UsageError, match=r"a.tfrecord: this shard is read, and would be replaced"):
+        build_index([("v1", shard)], shard, NARROW)
+    with pytest.raises(UsageError, match=r"b.tfrecord: something else than an index is here"):
+        build_index([("v1", shard)], tmp_path / "b.tfrecord", NARROW)
+    assert shard.read_bytes() == (tmp_path / "b.tfrecord").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tfrecord", "b.tfrecord"]
+    for _ in range(2):
+        build_index([("v1", shard)], tmp_path / "index", NARROW)

@@ -13,7 +13,7 @@ import torch
 from small_corpus import DATASET
 from whenabouts import __version__
 from whenabouts.core.classes import ClassOrder, read_classes
-from whenabouts.core.errors import LabelsError, RunError, SettingsError
+from whenabouts.core.errors import LabelsError, RunError, SettingsError, UsageError
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import FeatureList
@@ -275,3 +275,21 @@ def test_sizes_of_a_stranger_take_no_memory(path: Path, width: int, message: str
     change(path, recipe={**to_dict(s_logi()), "model": model})
     with pytest.raises(RunError, match=message):
         open_run(path).load_model()
+
+
+def test_a_run_is_not_made_among_other_files(tmp_path: Path, corpus: Corpus) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="something else than a run is here; choose another --out"):
+        create_run(tmp_path, s_logi(), corpus, resume=False)
+    with pytest.raises(UsageError, match="something else than a run"):
+        create_run(tmp_path / "thesis.tex", s_logi(), corpus, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_is_made_where_an_attempt_was_killed_before_its_recipe(
+    path: Path, corpus: Corpus
+) -> None:
+    (path / "recipe.json").unlink()
+    (path / ".recipe.json.partial-1").touch()
+    create_run(path, s_logi(), corpus, resume=False)
+    assert open_run(path).classes == corpus.classes

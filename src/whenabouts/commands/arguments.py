@@ -94,16 +94,6 @@ def byte_size(text: str, name: str) -> int:
     return round(Decimal(found[1]) * SIZES[found[2]])
 
 
-def refuse_input_as_output(out: Path, inputs: Iterable[Path]) -> None:
-    """Raise UsageError if `out` is one of the folders that are read."""
-    if any(out.resolve() == path.resolve() for path in inputs):
-        raise UsageError(
-            "these Scores are read, and would be replaced",
-            where=out,
-            remedy="choose another --out",
-        )
-
-
 def note_what_was_seen(scores: Scores, splits: Sequence[str]) -> None:
     """Say so if what is searched on was seen by a model in its training."""
     seen = sorted(set(scores.made_by.get("trained_on", ())) & set(splits))

@@ -14,11 +14,11 @@ from whenabouts.commands.arguments import (
     give,
     note_what_was_seen,
     parse,
-    refuse_input_as_output,
     refuse_other_videos,
 )
 from whenabouts.commands.evaluate import labelled_rows, load_truth
 from whenabouts.core.errors import UsageError
+from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus, open_corpus

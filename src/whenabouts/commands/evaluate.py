@@ -15,6 +15,7 @@ from whenabouts.commands.arguments import chosen_splits, give, parse, refuse_oth
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.labels import SegmentLabels, read_labels
+from whenabouts.core.outputs import refuse_other_folder
 from whenabouts.core.progress import say
 from whenabouts.core.ranking import refuse_repeated_segments
 from whenabouts.core.scores import Scores, open_scores
@@ -96,6 +97,8 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, "evaluate", arguments)
     if args.k < 1:
         raise UsageError(f"--k is {args.k}", rule="at least one entry a class must count")
+    if args.out:
+        refuse_other_folder(args.out, "an evaluation", "evaluation.json", ())
     corpus = open_corpus(args.index) if args.index else None
     result = _evaluate(args, corpus)
     if args.out:
@@ -114,9 +117,21 @@ def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVid
         return EvaluatedVideos(evaluate_whole_videos(scores, corpus, args.splits))
     truth = load_truth(args.truth, corpus, args.splits)
     if scores is not None:
+        if args.truth is not None:
+            _refuse_other_truth(scores, truth)
         return evaluate_all(scores, truth, corpus, args.splits, args.k)
     classes = corpus.classes if corpus else None
     return Evaluated(evaluate_submission(truth, args.target, args.k, classes), None)
+
+
+def _refuse_other_truth(scores: Scores, truth: SegmentLabels) -> None:
+    if len(truth) and (scores.segments.rows_of(truth.video, truth.start_s) < 0).all():
+        raise UsageError(
+            f"none of the {len(truth):,} rated segments is scored",
+            where=scores.path,
+            rule="a rated segment that is missing counts as ranked last",
+            remedy="pass the truth of these videos, with starts in whole seconds",
+        )
 
 
 def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) -> SegmentLabels:

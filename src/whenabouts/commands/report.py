@@ -19,11 +19,14 @@ from whenabouts.commands.evaluate import (
 from whenabouts.core.classes import ClassOrder, read_vocabulary
 from whenabouts.core.errors import UsageError
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.outputs import refuse_other_file
+from whenabouts.core.progress import say
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.metrics.video import evaluate_videos, video_truth
 from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.report.inputs import LabelledVideos, ReportInputs, ReportSettings
+from whenabouts.report.layout import PAGE_SIGNS
 from whenabouts.report.page import write_report
 from whenabouts.report.pseudo_labels import PseudoLabels, read_pseudo_labels
 from whenabouts.report.tables_file import SystemTables, read_tables
@@ -69,14 +72,23 @@ class Report:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Report, "report", arguments)
+    refuse_other_file(args.out, "a report", *PAGE_SIGNS)
     tables = read_tables(args.tables) if args.tables else None
     corpus, scores = open_corpus(args.index), open_scores(args.scores)
+    _note_another_run(args, scores)
     vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
     write = _write_of_videos if scores.segments.has_whole_videos else _write_of_segments
     name, value = write(args, scores, corpus, vocabulary, tables)
     told = UNDEFINED[name] if value is None else f"{MEASURES[name]} {value:.4f}"
     line = f"{args.out}: {told}; open it in a browser"
     give({"report": str(args.out), name: value}, [line], as_json=args.json)
+
+
+def _note_another_run(args: Report, scores: Scores) -> None:
+    """Curves of one model beside the numbers of another would mislead."""
+    made_by = scores.made_by.get("run")
+    if args.run and isinstance(made_by, str) and Path(made_by).name != args.run.resolve().name:
+        say(f"note: {args.scores} was predicted by {made_by}, and --run is another: {args.run}")
 
 
 def _write_of_segments(

@@ -17,6 +17,7 @@ from whenabouts.commands.train import KEYS, Train, scale_named, train
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json, write_text
 from whenabouts.core.errors import InterruptedRunError, RunError, UsageError, WhenaboutsError
+from whenabouts.core.outputs import refuse_other_folder
 from whenabouts.core.processes import default_processes, map_unordered
 from whenabouts.core.progress import say
 from whenabouts.core.settings import leaves, to_dict
@@ -112,9 +113,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError("no setting to search", remedy="name some with --space")
     until_s = float("inf") if args.seconds is None else time() + args.seconds
     jobs = [Job(args, name, space, number, until_s) for number in range(args.jobs)]
-    study = jobs[0].study
     refuse_untrainable(open_corpus(args.index), args.recipe.strategy)
     _keep_plan(args, name, space)
+    study = jobs[0].study
     for _ in map_unordered(work, jobs, args.jobs):
         pass
     found = write_results(jobs[0], study.tried())
@@ -141,6 +142,7 @@ def _keep_plan(args: Search, name: str, space: Space) -> None:
         "seed": args.seed,
     }
     path = args.out / "plan.json"
+    refuse_other_folder(args.out, "a search", path.name)
     if not path.exists():
         write_json(path, plan)
         return

@@ -12,8 +12,10 @@ import tyro
 
 from whenabouts.commands.arguments import give, parse
 from whenabouts.core.errors import UsageError
+from whenabouts.core.outputs import refuse_other_file
 from whenabouts.core.progress import human, progress
 from whenabouts.core.scores import Scores, open_scores
+from whenabouts.core.submission_rows import HEADER
 from whenabouts.ensemble.candidates import CandidateFilter
 from whenabouts.ensemble.fusion import Exponents, FusionSettings
 from whenabouts.ensemble.mean import EnsembleSettings, Kind
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     if args.k < 1:
         raise UsageError(f"--k is {args.k}", rule="at least one segment a class")
     fusion = _fusion(args)
+    refuse_other_file(args.out, "a submission", b",".join(HEADER))
     began_s = monotonic()
     if len(args.scores) == 1 and args.videos is None:
         first = open_scores(args.scores[0])

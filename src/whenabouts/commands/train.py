@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +13,14 @@ import tyro
 from whenabouts.commands.arguments import give, parse, recipe_first
 from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json
-from whenabouts.corpus.corpus import open_corpus
+from whenabouts.core.errors import RunError
+from whenabouts.core.lock import alone_in
+from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.models.hierarchical import SCALES, Scale
 from whenabouts.recipes.recipe import Recipe
 from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.pseudo import PseudoLabels
 from whenabouts.strategies.setup import Setup
 from whenabouts.strategies.table import refuse_untrainable, train_strategy
 from whenabouts.train.distributed import Team, join_team
@@ -106,6 +109,18 @@ def train(
     if team.is_main:
         create_run(args.out, args.recipe, corpus, resume=args.resume)
     team.wait()
+    with alone_in(args.out, RunError) if team.is_main else nullcontext():
+        return _train_in_folder(args, name, team, corpus, opened, on_line)
+
+
+def _train_in_folder(
+    args: Train,
+    name: str,
+    team: Team,
+    corpus: Corpus,
+    opened: PseudoLabels | None,
+    on_line: Callable[[dict[str, Any]], object] | None,
+) -> dict[str, object]:
     recipe = args.recipe
     is_final = args.final or Folder(args.out, "final").weights.exists()
     tensorboard = args.tensorboard and team.is_main

@@ -36,6 +36,7 @@ from whenabouts.core.array_file import ArrayFile
 from whenabouts.core.atomic import replace_dir, write_json
 from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import ScoresError
+from whenabouts.core.lock import FolderLock
 from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.core.tables import (
     TableError,
@@ -141,8 +142,9 @@ class ScoresWriter:
     """Writes blocks of rows in any order; the folder gets its name when `commit` is called.
 
     Until then it is `.NAME.partial`, and stays so after an interruption for the next attempt, which
-    may skip the rows it knows to be written. Several processes may write to one folder: each makes
-    a writer and flushes; then one commits.
+    may skip the rows it knows to be written. Several processes of one call may write to one folder:
+    each makes a writer, the main one first, and flushes; then the main one commits. Calls may not:
+    the main writer holds the folder alone.
     """
 
     def __init__(
@@ -152,12 +154,22 @@ class ScoresWriter:
         classes: ClassOrder,
         dtype: str = "float32",
         attention_frames: int | None = None,
+        *,
+        is_main: bool = True,
+        anew: bool = False,
     ) -> None:
-        """attention_frames: T, where attention is kept too."""
+        """attention_frames: T, where attention is kept too; anew: forget what another left behind.
+
+        Raises ScoresError where there is something else, or where another call is at work.
+        """
         self.path, self.segments, self.classes = Path(path), segments, classes
         _refuse_other_content(self.path)
         self.partial = partial_path(self.path)
         self.partial.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.partial, ScoresError) if is_main else None
+        if anew:
+            for left in self.partial.iterdir():
+                left.unlink()
         shapes: dict[str, tuple[tuple[int, ...], str]]
         shapes = {"scores.npy": ((len(segments), len(classes)), dtype)}
         if attention_frames is not None:
@@ -202,7 +214,8 @@ class ScoresWriter:
     def commit(self, made_by: dict[str, Any]) -> None:
         """All rows are written: complete the folder and give it its name."""
         self.flush()
-        self.close()
+        for array in self._arrays.values():
+            array.close()
         _write_segments(self.partial / "segments.parquet", self.segments)
         write_classes(self.partial / "classes.csv", self.classes)
         write_json(self.partial / "made-by.json", {"format": FORMAT, **made_by})
@@ -210,16 +223,23 @@ class ScoresWriter:
             if extra.name not in {*FILES, *self._arrays}:
                 extra.unlink()
         replace_dir(self.partial, self.path)
+        self.close()
 
     def close(self) -> None:
         for array in self._arrays.values():
             array.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def discard(self) -> None:
         for array in self._arrays.values():
             with suppress(OSError):  # what waits to be written has no room on a full disk
                 array.close()
         shutil.rmtree(self.partial, ignore_errors=True)
+        self._release()
 
 
 @contextmanager
@@ -228,8 +248,7 @@ def new_scores(
 ) -> Iterator[ScoresWriter]:
     """A writer for one attempt: begins anew, and leaves nothing if the block fails."""
     # What another command left half done must not meet its own notes about it again.
-    shutil.rmtree(partial_path(path), ignore_errors=True)
-    writer = ScoresWriter(path, segments, classes, dtype)
+    writer = ScoresWriter(path, segments, classes, dtype, anew=True)
     try:
         yield writer
     except BaseException:

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError, RecordError
+from whenabouts.core.outputs import refuse_input_as_output, refuse_other_file
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
@@ -38,6 +39,8 @@ from whenabouts.corpus.ratings import Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
 from whenabouts.records.framing import BadSpan, Span, scan_records
 from whenabouts.records.shards import open_shard
+
+PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,13 @@ def build_index(
 
     dataset None: the preset that fits the first record. classes None: every class that is rated,
     in rising order. Raises CorpusError if no shard or no readable video is there, or, if `strict`,
-    when anything at all has to be left out.
+    when anything at all has to be left out; UsageError if index_path is a shard or something else
+    than an index lies there.
     """
     if not shards:
         raise CorpusError("no shards given", remedy="pass TFRecord files, folders or globs")
+    refuse_input_as_output(index_path, [path for _, path in shards], "this shard is")
+    refuse_other_file(index_path, "an index", PARQUET)
     described = [describe_shard(path, role) for role, path in shards]
     dataset = dataset or detect_dataset([s.path for s in described])
     jobs = _jobs(described, index_path, dataset, classes)

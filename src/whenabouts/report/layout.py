@@ -10,6 +10,7 @@ from importlib import resources
 from whenabouts.report.markup import Markup, join, tag
 
 NOTHING = Markup("")
+PAGE_SIGNS = (b"<!DOCTYPE html>", b"Content-Security-Policy")  # of what `document` makes
 NONE = "\N{EN DASH}"  # in a cell without a value
 
 

@@ -81,7 +81,12 @@ def predict(
         chunks = SegmentChunks(corpus, rows, team.device, settings.chunk_size)
     classes = scorer.scored_classes
     frames = corpus.dataset.grid.num_frames if settings.attention else None
-    with closing(ScoresWriter(out, chunks.table, classes, settings.dtype, frames)) as writer:
+    if not team.is_main:
+        team.wait()  # for the main process, which sees that no other call writes here
+    writer = ScoresWriter(out, chunks.table, classes, settings.dtype, frames, is_main=team.is_main)
+    if team.is_main:
+        team.wait()
+    with closing(writer):
         mark = _Mark(partial_path(out), team, _key(scorer, corpus, rows, settings))
         block = team.block(len(chunks.table))
         _predict_block(model, chunks, block, writer, mark, attention=settings.attention)

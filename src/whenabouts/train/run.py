@@ -25,6 +25,7 @@ from whenabouts import __version__
 from whenabouts.core.atomic import write_json
 from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import RunError
+from whenabouts.core.outputs import refuse_other_folder
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings, listing
@@ -38,6 +39,7 @@ from whenabouts.models.video_table import (
 from whenabouts.train.checkpoint import load_weights, refuse_other_shapes
 
 FORMAT = 1
+BEFORE_RECIPE = ("checkpoints", "classes.csv", "video-classes.csv")  # written before recipe.json
 PHASES = ("final", "v1")  # the first one that has weights is used
 
 
@@ -136,7 +138,10 @@ def what_a_model_sees(dataset: DatasetSettings) -> str:
 
 
 def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None:
-    """Make the run's folder, or check that it is the same run to be resumed."""
+    """Make the run's folder, or check that it is the same run to be resumed.
+
+    Raises UsageError where there is something else.
+    """
     described = {
         "format": FORMAT,
         "recipe": to_dict(recipe),
@@ -145,6 +150,7 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
         "corpus_digest": corpus.digest,
     }
     recipe_path = path / "recipe.json"
+    refuse_other_folder(path, "a run", recipe_path.name, BEFORE_RECIPE)
     if not recipe_path.exists():
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_classes(path / "classes.csv", corpus.classes)
