@@ -268,7 +268,7 @@ def test_tables_are_of_the_presets_that_were_asked_for(averaged, tmp_path, capsy
         (("--jobs", "-1"), "--jobs is -1; it is 0 or more"),
         (("--data", "INDEX", "--only", "train.nl"), "no stage 'train.nl'; did you mean 'train.nl-"),
         (("--data", "INDEX", "--from", "E9"), "no stage 'E9'"),
-        (("--data", "INDEX", "--seeds", "0"), "--seeds is 0; it is 1 or more"),
+        (("--data", "INDEX", "--seeds", "0"), "--seeds is 0; it is 1 to 100"),
         (("--data", "INDEX", "--preset", "best", "--only", "v2.E1"), "no stage 'v2.E1'"),
         (("--data", "INDEX", "--only", "v2.best-mean"), "no stage 'v2.best-mean'"),
         (("--data", "INDEX", "--preset", "worst"), "worst"),
@@ -339,6 +339,7 @@ def test_what_an_earlier_call_was_told_holds(corpus: Corpus, tmp_path):
     write_request(tmp_path, first)
     assert _asked("-o", str(tmp_path)) == first
     assert _asked("-o", str(tmp_path), "--seeds", "3") == replace(first, seeds=3)
+    assert _asked("-o", str(tmp_path), "--no-final") == replace(first, final=False)
     both = _asked("-o", str(tmp_path), "--preset", "published", "best")
     assert both == replace(first, presets=("published", "best"))
     assert _asked("-o", str(tmp_path), "--precision", "auto") == replace(first, precision="auto")
@@ -348,7 +349,7 @@ def test_what_an_earlier_call_was_told_holds(corpus: Corpus, tmp_path):
 
 def _asked(*words: str) -> Request:
     args = parse(Reproduce, "reproduce", words)
-    return command._request(args, args.out.absolute())
+    return command._request(args, args.out.absolute(), words)
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,23 @@ def test_refusals(
     assert told in found.err
 
 
+@pytest.mark.parametrize("plan", ["{", "[]"])
+def test_a_damaged_plan(plan: str, corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "plan.json").write_text(plan)
+    found = run(capsys, "search", "s-logi", corpus.path, "-o", tmp_path, *QUICK, *SPACE)
+    assert found.code == 1
+    assert f"{tmp_path}/plan.json: not " in found.err
+
+
+def test_a_search_is_not_made_among_other_files(
+    corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    found = run(capsys, "search", "s-logi", corpus.path, "-o", tmp_path, *QUICK, *SPACE)
+    assert found.code == 2
+    assert f"{tmp_path}: something else than a search is here; choose another --out" in found.err
+
+
 def test_words_for_people(
     done: tuple[Path, dict[str, Any]], corpus: Corpus, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -129,3 +129,9 @@ def test_files_of_youtube_8m():
     vocabulary = read_vocabulary(META / "vocabulary.csv")
     assert sorted(vocabulary) == list(range(3862))
     assert sum(not name for name in vocabulary.values()) == 56
+
+
+def test_a_class_of_two_names_is_refused(tmp_path):
+    path = write(tmp_path / "v.csv", "Index,Name\n2,Cat\n3,Dog\n2,Cat\n3,Hound\n")
+    with pytest.raises(LabelsError, match=r"v.csv, line 5: class 3 has two names; it has one"):
+        read_vocabulary(path)

@@ -74,6 +74,16 @@ def test_classes_keep_the_names_of_the_vocabulary_too(tmp_path):
     assert corpus.classes == ClassOrder((3,), ("Dog",))
 
 
+def test_labels_that_are_not_evaluated_keep_their_names(tmp_path):
+    """Of what is a label of a video here; the rest of the vocabulary is nobody's business."""
+    vocabulary = {3: "Dog", 5: "Cat", 6: "", 7: "Hat", 8: "Owl"}
+    videos = [Video("a", labels=(6, 5)), Video("b", labels=(8, 3))]
+    _, corpus = index_shards(tmp_path, videos, classes=ClassOrder.of([3]), vocabulary=vocabulary)
+    assert corpus.classes == ClassOrder((3,), ("Dog",))
+    assert corpus.topics == ClassOrder((5, 8), ("Cat", "Owl"))
+    assert corpus.video_classes == ClassOrder((3, 5, 6, 8), ("Dog", "Cat", "", "Owl"))
+
+
 def test_class_file_without_a_class(tmp_path):
     videos = [Video("a", 5, (), ((0, 7, 1),))]
     report, corpus = index_shards(tmp_path, videos, classes=ClassOrder.of([]))

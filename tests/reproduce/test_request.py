@@ -52,7 +52,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
     "kept", ["", "{", "[]", "3", "{}", '{"data": 3}', '{"data": "x", "scale": "huge"}',
              '{"data": "x", "sale": "tiny"}', '{"data": "x", "seeds": 0}',
              '{"data": "x", "precision": "half"}', '{"data": "x", "presets": ["worst"]}',
-             '{"data": "x", "presets": []}'],
+             '{"data": "x", "presets": []}', '{"data": "x", "seeds": 1000000}'],
 )  # fmt: skip
 def test_a_damaged_request_is_named(tmp_path, kept):
     (tmp_path / "reproduce.json").write_text(kept)
@@ -60,9 +60,12 @@ def test_a_damaged_request_is_named(tmp_path, kept):
         read_request(tmp_path)
 
 
-def test_seeds_are_counted_from_one():
-    with pytest.raises(UsageError, match=r"--seeds is 0; it is 1 or more"):
-        Request("x", seeds=0)
+@pytest.mark.parametrize("seeds", [0, 101, 10**12])
+def test_seeds_are_counted_from_one_and_end(seeds):
+    """A plan has stages for each: a number from a damaged file must not fill the memory."""
+    with pytest.raises(UsageError, match=rf"--seeds is {seeds}; it is 1 to 100"):
+        Request("x", seeds=seeds)
+    assert Request("x", seeds=100).seeds == 100
 
 
 def test_a_preset_at_least():

@@ -14,6 +14,7 @@ from whenabouts.reproduce.late import (
     best_result,
     fuse_as_on_v2,
     mean_ap,
+    refine_as_on_v2,
     report_best,
     submit_best,
 )
@@ -225,3 +226,22 @@ def test_a_target_is_fused_as_v2_chose(folder):
         ("fuse", "s", "v", "-o", "o", "--video-exponent", "1.0", "--segment-exponent", "4.0",
          "--top-topics", "20"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made_by", "told"),
+    [
+        ({}, "it does not say 'fused'"),
+        ({"fused": {"exponents": {"video": 1}}}, "it does not say 'candidates'"),
+        ({"fused": 3}, "it does not say"),
+        ({"fused": {"exponents": {"video": 1, "segment": 1}, "candidates": 3}}, "does not say"),
+    ],
+)
+def test_what_v2_chose_is_not_told(tmp_path, made_by, told):
+    put_made_by(tmp_path, "E1-fused", made_by)
+    late = fuse_as_on_v2(Path("s"), Path("v"), Path("scores/v2/E1-fused"), Path("o"))
+    with pytest.raises(StageError, match=rf"made-by.json: .*{told}.*; do the stage that makes it"):
+        late(tmp_path, frozenset())
+    late = refine_as_on_v2(Path("s"), Path("scores/v2/E1-fused"), Path("o"))
+    with pytest.raises(StageError, match=r"made-by.json: it does not say 'refined'"):
+        late(tmp_path, frozenset())

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     if args.tables:
         _write_tables(args, root)
         return
-    request = _request(args, root)
+    request = _request(args, root, arguments)
     graph = graph_of_plan(plan_of(request))
     chosen = graph.chosen(args.only or ("*",))
     anew = graph.behind(graph.chosen(args.anew)) & chosen
@@ -113,7 +113,7 @@ def _refuse_wrong_use(args: Reproduce) -> None:
         raise UsageError(f"--jobs is {args.jobs}", rule="it is 0 or more")
 
 
-def _request(args: Reproduce, root: Path) -> Request:
+def _request(args: Reproduce, root: Path, arguments: Sequence[str]) -> Request:
     """What this call asks for, on top of what the last one in the folder did."""
     kept = read_request(root)
     if kept is None and args.data is None:
@@ -121,9 +121,10 @@ def _request(args: Reproduce, root: Path) -> Request:
     given: dict[str, Any] = {
         "data": None if args.data is None else str(args.data.absolute()),
         "predict": None if args.predict is None else tuple(str(p.absolute()) for p in args.predict),
-        "final": args.final or None,
         "presets": args.preset,
-        **{name: getattr(args, name) for name in ("scale", "seeds", "device", "precision")},
+        **{
+            name: getattr(args, name) for name in ("scale", "seeds", "final", "device", "precision")
+        },
     }
     given = {name: value for name, value in given.items() if value is not None}
     return Request(**given) if kept is None else replace(kept, **given)

@@ -36,6 +36,7 @@ from whenabouts.search.study import PrunedError, Study, Trial, Tried
 from whenabouts.strategies.table import refuse_untrainable
 from whenabouts.strategies.video_labels import VideoLabels
 from whenabouts.train.distributed import Team, join_team
+from whenabouts.train.run import read_object
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _keep_plan(args: Search, name: str, space: Space) -> None:
     if not path.exists():
         write_json(path, plan)
         return
-    kept, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(plan))
+    kept, now = read_object(path), json.loads(json.dumps(plan))
     for part in plan:
         if kept.get(part) != now[part]:
             raise RunError(

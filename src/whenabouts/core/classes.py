@@ -65,7 +65,14 @@ def read_class_ids(path: str | Path) -> tuple[int, ...]:
 
 def read_vocabulary(path: str | Path) -> dict[int, str]:
     """Names by class id from a `vocabulary.csv` (columns `Index`, `Name`; rows in any order)."""
-    return {_class_id(path, line, row["Index"]): row["Name"] for line, row in _rows(path, "Name")}
+    found: dict[int, str] = {}
+    for line, row in _rows(path, "Name"):
+        class_id = _class_id(path, line, row["Index"])
+        if found.setdefault(class_id, row["Name"]) != row["Name"]:
+            raise LabelsError(
+                f"class {class_id} has two names", where=f"{path}, line {line}", rule="it has one"
+            )
+    return found
 
 
 def write_classes(path: str | Path, classes: ClassOrder) -> None:
@@ -74,7 +81,8 @@ def write_classes(path: str | Path, classes: ClassOrder) -> None:
 
 
 def read_classes(path: str | Path) -> ClassOrder:
-    return ClassOrder.of(read_class_ids(path), read_vocabulary(path))
+    order = ClassOrder.of(read_class_ids(path))
+    return ClassOrder.of(order.ids, read_vocabulary(path))
 
 
 def _rows(path: str | Path, column: str) -> list[tuple[int, dict[str, str]]]:

@@ -24,6 +24,7 @@ from whenabouts.corpus.index_table import IndexedShard, read_index
 from whenabouts.corpus.splits import SPLITS, Split
 from whenabouts.records.examples import frames_of, parse_example, parse_sequence_example
 
+NO_TOPICS = ClassOrder((), ())
 SPARE_FILES = 256  # for all else that a program has open
 
 
@@ -63,7 +64,8 @@ class Corpus:
     """An indexed corpus of V videos. Rows are videos, in the order of the shards.
 
     video_ids: bytes [V]; num_frames: [V]; split: index into SPLITS [V]; labels: class ids;
-    rated_*: the rated (segment, class) pairs, parallel; places: one a feature list.
+    rated_*: the rated (segment, class) pairs, parallel; places: one a feature list; topics: names
+    of classes that are labels of videos alone.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Corpus:
     record_offset: NDArray[np.int64]
     record_length: NDArray[np.int64]
     places: tuple[Places, ...]
+    topics: ClassOrder = NO_TOPICS
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -131,7 +134,8 @@ class Corpus:
     @cached_property
     def video_classes(self) -> ClassOrder:
         """The classes of the video labels: every label in the corpus and every evaluated class."""
-        names = dict(zip(self.classes.ids, self.classes.names))
+        named = zip(self.topics.ids + self.classes.ids, self.topics.names + self.classes.names)
+        names = dict(named)
         ids = np.union1d(self.labels.values, np.asarray(self.classes.ids, np.int64))
         return ClassOrder.of(ids.tolist(), names)
 
@@ -231,6 +235,7 @@ def open_corpus(path: str | Path) -> Corpus:
         record_offset=table["offset"].to_numpy(),
         record_length=table["length"].to_numpy(),
         places=tuple(_places(table, feature.name) for feature in index.dataset.features),
+        topics=index.topics,
     )
 
 

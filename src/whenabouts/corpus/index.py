@@ -135,7 +135,8 @@ def build_index(
             remedy="; ".join(report.lines()),
         )
     order = _class_order(table, classes, vocabulary or {})
-    _write_index(index_path, table, dataset, order, described)
+    topics = _topics(table, order, vocabulary or {})
+    _write_index(index_path, table, dataset, order, topics, described)
     _write_left_out(index_path, report)
     shutil.rmtree(_parts_dir(index_path))
     return report
@@ -277,12 +278,14 @@ def _write_index(
     table: pa.Table,
     dataset: DatasetSettings,
     classes: ClassOrder,
+    topics: ClassOrder,
     shards: list[Shard],
 ) -> None:
     header = {
         "format": FORMAT,
         "dataset": to_dict(dataset),
         "classes": asdict(classes),
+        "topics": asdict(topics),
         "shards": [_relative(shard, index_path) for shard in shards],
     }
     metadata = {KEY: json.dumps(header)}
@@ -298,6 +301,13 @@ def _class_order(
         return ClassOrder.of(classes.ids, {**dict(zip(classes.ids, classes.names)), **vocabulary})
     rated = np.unique(table["rated_class"].combine_chunks().values)
     return ClassOrder.of(rated.tolist(), vocabulary)
+
+
+def _topics(table: pa.Table, classes: ClassOrder, vocabulary: dict[int, str]) -> ClassOrder:
+    """The labels of the videos that are not evaluated and have a name."""
+    labels = np.unique(table["labels"].combine_chunks().values).tolist()
+    named = sorted({i for i in labels if vocabulary.get(i)} - set(classes.ids))
+    return ClassOrder.of(named, vocabulary)
 
 
 def _with_shard(table: pa.Table, shard: int) -> pa.Table:

@@ -43,32 +43,36 @@ class Classes:
     ids: tuple[int, ...]
     names: tuple[str, ...]
 
+    @property
+    def order(self) -> ClassOrder:
+        """Raises TableError or LabelsError where it is none."""
+        if len(self.ids) != len(self.names):
+            raise TableError(f"{len(self.ids)} classes, {len(self.names)} names")
+        wrong = [i for i in self.ids if not 0 <= i <= MAX_CLASS]
+        if wrong:
+            raise TableError(f"class {wrong[0]} is not in 0 to {MAX_CLASS}")
+        return ClassOrder(self.ids, self.names)
+
 
 @dataclass(frozen=True)
 class Header:
-    """What the metadata of an index hold."""
+    """What the metadata of an index hold; topics: names of classes that videos are labelled with
+    and that are not evaluated (older indexes have none)."""
 
     format: int
     dataset: DatasetSettings
     classes: Classes
     shards: tuple[IndexedShard, ...]
-
-    @property
-    def class_order(self) -> ClassOrder:
-        if len(self.classes.ids) != len(self.classes.names):
-            raise TableError(f"{len(self.classes.ids)} classes, {len(self.classes.names)} names")
-        wrong = [i for i in self.classes.ids if not 0 <= i <= MAX_CLASS]
-        if wrong:
-            raise TableError(f"class {wrong[0]} is not in 0 to {MAX_CLASS}")
-        return ClassOrder(self.classes.ids, self.classes.names)
+    topics: Classes = Classes((), ())
 
 
 @dataclass(frozen=True)
 class IndexTable:
-    """header; columns: one row a video, as `schema_of` has them; ids: bytes [V]."""
+    """columns: one row a video, as `schema_of` has them; ids: bytes [V]; topics: see `Header`."""
 
     dataset: DatasetSettings
     classes: ClassOrder
+    topics: ClassOrder
     shards: tuple[IndexedShard, ...]
     columns: pa.Table
     ids: NDArray[np.bytes_]
@@ -109,14 +113,14 @@ def read_index(path: Path) -> IndexTable:
         raise CorpusError(str(error), where=path, rule=rule, remedy=REMEDY) from error
     header = _header(path, table.schema)
     try:
-        classes = header.class_order
+        classes, topics = header.classes.order, header.topics.order
         columns = checked(table, schema_of(header.dataset))
         ids = video_ids(columns["id"])
         refuse_repeated_ids(ids)
         _check_values(columns, ids, header)
     except (TableError, LabelsError) as error:
         raise CorpusError(str(error), where=path, rule=_RULE, remedy="index again") from error
-    return IndexTable(header.dataset, classes, header.shards, columns, ids)
+    return IndexTable(header.dataset, classes, topics, header.shards, columns, ids)
 
 
 _RULE = "an index says of its shards what 'whenabouts index' found in them"

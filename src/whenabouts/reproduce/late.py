@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf, isnan
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,13 +71,14 @@ def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> Late
     """Fuse with the exponents and the filter that a search on V2 found. chosen: its Scores."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
-        found = read_json(root / chosen / "made-by.json")["fused"]
-        exponents, candidates = found["exponents"], found["candidates"]
-        flags = {
-            "--video-exponent": exponents["video"],
-            "--segment-exponent": exponents["segment"],
-            **{f"--{name.replace('_', '-')}": value for name, value in candidates.items()},
-        }
+        with _told_by(root / chosen / "made-by.json") as made_by:
+            found = made_by["fused"]
+            exponents, candidates = found["exponents"], found["candidates"]
+            flags = {
+                "--video-exponent": exponents["video"],
+                "--segment-exponent": exponents["segment"],
+                **{f"--{name.replace('_', '-')}": value for name, value in candidates.items()},
+            }
         given = ((name, str(value)) for name, value in flags.items() if value is not None)
         words = ("fuse", str(segments), str(videos), "-o", str(out))
         return ((*words, *(word for pair in given for word in pair)),)
@@ -89,11 +91,22 @@ def refine_as_on_v2(segments: Path, chosen: Path, out: Path) -> LateCommands:
     chosen: its Scores."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
-        found = read_json(root / chosen / "made-by.json")["refined"]
-        shares = (f"--{name}={found[name]}" for name in ("alike", "smooth", "centre"))
+        with _told_by(root / chosen / "made-by.json") as made_by:
+            found = made_by["refined"]
+            shares = tuple(f"--{name}={found[name]}" for name in ("alike", "smooth", "centre"))
         return (("refine", str(segments), "-o", str(out), *shares),)
 
     return commands
+
+
+@contextmanager
+def _told_by(path: Path) -> Iterator[dict[str, Any]]:
+    """What the file says; StageError where it does not say what the block looks for."""
+    try:
+        yield read_json(path)
+    except (KeyError, TypeError, AttributeError) as error:
+        remedy = "do the stage that makes it again, with --from"
+        raise StageError(f"it does not say {error}", where=path, remedy=remedy) from error
 
 
 def submit_best(target: str, out: Path) -> LateCommands:

@@ -24,6 +24,8 @@ INDEX = Path("corpus.index")
 RESERVED = (V2, "test", "teacher")
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
+MOST_SEEDS = 100
+
 
 @dataclass(frozen=True)
 class Request:
@@ -40,8 +42,8 @@ class Request:
     presets: tuple[Preset, ...] = ("published",)
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise UsageError(f"--seeds is {self.seeds}", rule="it is 1 or more")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise UsageError(f"--seeds is {self.seeds}", rule=f"it is 1 to {MOST_SEEDS}")
         if not self.presets:
             raise UsageError("--preset names none", rule="it is published, best or both")
 
