@@ -121,10 +121,9 @@ def _request(args: Reproduce, root: Path, arguments: Sequence[str]) -> Request:
     given: dict[str, Any] = {
         "data": None if args.data is None else str(args.data.absolute()),
         "predict": None if args.predict is None else tuple(str(p.absolute()) for p in args.predict),
+        "final": args.final if args.final or "--no-final" in arguments else None,
         "presets": args.preset,
-        **{
-            name: getattr(args, name) for name in ("scale", "seeds", "final", "device", "precision")
-        },
+        **{name: getattr(args, name) for name in ("scale", "seeds", "device", "precision")},
     }
     given = {name: value for name, value in given.items() if value is not None}
     return Request(**given) if kept is None else replace(kept, **given)
