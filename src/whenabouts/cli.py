@@ -12,6 +12,7 @@ from whenabouts.core.errors import InterruptedRunError, UsageError, WhenaboutsEr
 COMMANDS = {
     "demo": "run the main job end to end on made data; ends with numbers and a page",
     "make-corpus": "write a corpus of planted topics in the YouTube-8M wire format",
+    "pack": "features of your own videos (.npy, .npz) into shards that index reads",
     "index": "index TFRecord shards: checksums, where each frame lies, labels, splits",
     "train": "train a recipe on an indexed corpus; gives a run",
     "search": "search the settings of a recipe: many trainings, the best of them by V2",

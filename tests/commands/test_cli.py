@@ -22,7 +22,7 @@ from whenabouts.core.errors import (
     UsageError,
 )
 
-NEED_OUT = ("predict", "fuse", "refine", "export", "ensemble", "reproduce")
+NEED_OUT = ("pack", "predict", "fuse", "refine", "export", "ensemble", "reproduce")
 RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
 
 # `train --help` names the recipes, which need torch; so do those of the commands that compute.

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import LabelsError
-from whenabouts.core.tables import TableError, checked, read_table, video_ids, write_table
+from whenabouts.core.tables import TableError, checked, read_csv, read_table, video_ids, write_table
 
 SCHEMA = pa.schema(
     {
@@ -100,7 +99,7 @@ def read_labels(path: str | Path) -> SegmentLabels:
     """Read Labels from `.parquet` or `.csv` (with a header; `weight` may be missing)."""
     path = Path(path)
     try:
-        table = read_table(path) if path.suffix == ".parquet" else _read_csv(path)
+        table = read_table(path) if path.suffix == ".parquet" else read_csv(path)
         if "weight" not in table.column_names:
             table = table.append_column("weight", pa.array(np.ones(len(table), np.float32)))
         labels = _from_table(checked(table, SCHEMA))
@@ -198,14 +197,6 @@ def _to_table(labels: SegmentLabels) -> pa.Table:
         *(pa.array(column.copy()) for column in numbers),
     ]
     return pa.table(columns, SCHEMA)
-
-
-def _read_csv(path: Path) -> pa.Table:
-    convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
-    try:
-        return pa_csv.read_csv(path, convert_options=convert)
-    except pa.ArrowException as error:
-        raise TableError(str(error).splitlines()[0]) from error
 
 
 def _from_table(table: pa.Table) -> SegmentLabels:

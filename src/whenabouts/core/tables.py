@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -47,6 +48,18 @@ def read_table(path: Path, dictionaries: tuple[str, ...] = ()) -> pa.Table:
         )
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"it is damaged ({str(error).splitlines()[0]})") from error
+
+
+def read_csv(path: Path) -> pa.Table:
+    """All of a CSV file with a header; a column `video` is text, whatever its ids look like.
+
+    Raises FileNotFoundError, and TableError where it is none.
+    """
+    convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
+    try:
+        return pa_csv.read_csv(path, convert_options=convert)
+    except pa.ArrowException as error:
+        raise TableError(str(error).splitlines()[0]) from error
 
 
 def checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
