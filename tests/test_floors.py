@@ -22,7 +22,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
 FLOORS = (
     ("core",),
-    ("records", "models", "losses", "clustering", "metrics", "submission", "workflow"),
+    ("records", "models", "losses", "clustering", "metrics", "submission", "moments", "workflow"),
     ("corpus", "ensemble"),
     ("feed",),
     ("train",),

@@ -23,6 +23,7 @@ COMMANDS = {
     "ensemble": "average several Scores with weights; search the weights on what was held out",
     "pseudo-label": "label segments that nobody rated, by a teacher or by clusters; gives Labels",
     "reproduce": "the whole published system: 20 models, five ensembles, tables, submission",
+    "moments": "where each topic begins and ends in each video, as a table",
     "submit": "write the submission file from Scores",
     "report": "write one HTML page about a run and its Scores",
     "export": "put trained runs in a bundle: 8-bit weights, one folder that predict takes",
