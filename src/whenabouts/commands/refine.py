@@ -41,7 +41,7 @@ class Refine:
     used only if that pays across halves of the videos; made-by.json of the result lists every
     trial.
 
-    Example: whenabouts refine scores -o refined --alike 1 --smooth 0.3 --centre 0.5
+    Example: whenabouts refine scores -o refined --alike 0.06 --smooth 0.2 --centre 0.7
              whenabouts refine scores -o refined --search corpus.index --splits v2
     """
 
