@@ -49,7 +49,9 @@ class Ensemble:
              whenabouts ensemble scores-a scores-b -o mean --search corpus.index --splits v2
     """
 
-    scores: tyro.conf.Positional[tuple[Path, ...]]
+    scores: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SCORES [SCORES ...]")
+    ]
     """The Scores folders of the members: the same rows and classes, in any order."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write, in the order of the first member."""

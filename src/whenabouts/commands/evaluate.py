@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -45,9 +45,9 @@ class Evaluate:
              whenabouts evaluate submission.csv --truth labels.csv
     """
 
-    target: tyro.conf.Positional[Path]
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES-OR-CSV")]
     """A Scores folder, or a submission file."""
-    index: tyro.conf.Positional[Path | None] = None
+    index: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[INDEX]")] = None
     """The index that holds the rated segments and the labels of the videos."""
     splits: tuple[str, ...] = ("v2",)
     """Splits of the index to evaluate on."""

@@ -26,7 +26,7 @@ class Export:
     Example: whenabouts export runs/netvlad runs/dbof -o bundle --weights 0.6 0.4 --max-size 1GB
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """The folders of the runs."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The bundle's folder to write."""

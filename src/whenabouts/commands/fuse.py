@@ -43,9 +43,9 @@ class Fuse:
              whenabouts fuse scores video-scores -o fused --search corpus.index --splits v2
     """
 
-    segment_scores: tyro.conf.Positional[Path]
+    segment_scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SEGMENT-SCORES")]
     """The Scores folder of the segments."""
-    video_scores: tyro.conf.Positional[Path]
+    video_scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO-SCORES")]
     """The Scores folder of the videos: a row a video, by a video classifier."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""

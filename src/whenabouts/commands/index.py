@@ -34,7 +34,7 @@ class Index:
              --classes segment_label_ids.csv -o corpus.index
     """
 
-    shards: tyro.conf.Positional[Patterns] = ()
+    shards: Annotated[tyro.conf.Positional[Patterns], tyro.conf.arg(metavar="[SHARDS ...]")] = ()
     """Files, folders or globs; videos with rated segments go to V1 or V2 by a hash of their id, the
     others to train."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("corpus.index")

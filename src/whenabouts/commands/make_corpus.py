@@ -25,7 +25,7 @@ class MakeCorpus:
     Example: whenabouts make-corpus made --num-train 1000 --seed 1
     """
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """The new folder."""
     made: Annotated[MadeCorpus, tyro.conf.arg(name="")] = field(default_factory=MadeCorpus)
     processes: int = default_processes()

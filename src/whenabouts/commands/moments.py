@@ -28,7 +28,7 @@ class FindMoments:
     Example: whenabouts moments scores -o moments.csv --min-score 0.8 --per-video 5
     """
 
-    scores: tyro.conf.Positional[Path]
+    scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES")]
     """The Scores folder, of segments."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("moments.csv")
     """The file to write."""

@@ -32,7 +32,9 @@ class Pack:
              whenabouts pack new-features -o new --dataset packed/dataset.json
     """
 
-    features: tyro.conf.Positional[tuple[Path, ...]]
+    features: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FEATURES [FEATURES ...]")
+    ]
     """Files, or folders of such files at any depth."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The new folder."""

@@ -29,9 +29,9 @@ class Predict:
     Example: whenabouts predict runs/s-logi corpus.index -o scores --splits v2
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The folder of a run or of a bundle."""
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""

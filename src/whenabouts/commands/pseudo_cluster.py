@@ -35,7 +35,7 @@ class PseudoCluster:
              whenabouts pseudo-label cluster corpus.index -o labels.parquet --run runs/nl --soft
     """
 
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Labels file to write, Parquet."""

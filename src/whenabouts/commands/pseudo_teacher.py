@@ -30,9 +30,9 @@ class PseudoTeacher:
              whenabouts pseudo-label teacher scores corpus.index -o labels.parquet --soft
     """
 
-    scores: tyro.conf.Positional[Path]
+    scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES")]
     """The Scores folder of the teacher: of segments."""
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Labels file to write, Parquet."""

@@ -45,7 +45,7 @@ class Refine:
              whenabouts refine scores -o refined --search corpus.index --splits v2
     """
 
-    scores: tyro.conf.Positional[Path]
+    scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES")]
     """The Scores folder of the segments."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""

@@ -44,9 +44,9 @@ class Report:
     Example: whenabouts report scores corpus.index --run runs/s-logi -o report.html
     """
 
-    scores: tyro.conf.Positional[Path]
+    scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES")]
     """The Scores folder."""
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index that holds the rated segments and the labels of the videos."""
     run: Path | None = None
     """The run's folder, for its curves and settings."""

@@ -53,7 +53,7 @@ class Search:
     """
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The search's folder."""

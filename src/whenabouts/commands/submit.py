@@ -36,7 +36,9 @@ class Submit:
              whenabouts submit scores-a scores-b --weights 2 1 --videos video-scores
     """
 
-    scores: tyro.conf.Positional[tuple[Path, ...]]
+    scores: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SCORES [SCORES ...]")
+    ]
     """The Scores folder; or several, of the same rows and classes."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("submission.csv")
     """The file to write."""

@@ -41,7 +41,7 @@ class Train:
     """
 
     recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    index: tyro.conf.Positional[Path]
+    index: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INDEX")]
     """The index of the corpus."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The run's folder."""
