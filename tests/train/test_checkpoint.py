@@ -376,17 +376,16 @@ def test_other_shapes_are_refused_before_there_is_memory_for_them(tmp_path: Path
     model, path = toy_model(), tmp_path / "w.safetensors"
     save_weights(path, model, {})
     refuse_other_shapes(path, model)
-    name = next(iter(model.state_dict()))
     with torch.device("meta"):
         linear = nn.Linear(1 << 20, 1 << 30)
-    with pytest.raises(RunError, match=rf"w.safetensors: '{name}' is .*, and missing in the model"):
+    with pytest.raises(RunError, match=r"w.safetensors: 'weight' is missing, and \(10737.* in the"):
         refuse_other_shapes(path, linear)
     save_weights(path, nn.Linear(4, 3), {})
-    with pytest.raises(RunError, match=r"'bias' is \(3,\), and \(1073741824,\) in the model"):
+    with pytest.raises(RunError, match=r"'weight' is \(3, 4\), and \(1073741824, 1048576\) in the"):
         refuse_other_shapes(path, linear)
-    save_weights(path, nn.Linear(4, 3, bias=False), {})
-    with pytest.raises(RunError, match=r"'bias' is missing, and \(1073741824,\) in the model"):
-        refuse_other_shapes(path, linear)
+    with torch.device("meta"):
+        linear = nn.Linear(4, 3)
+    refuse_other_shapes(path, linear)
 
 
 def test_a_full_disk_is_an_error_for_people(tiny_disk: Path) -> None:

@@ -116,6 +116,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
     """
     tensors, stored = _read(path, (FORMAT, QUANTISED_FORMAT))
     weights = dequantize_all(tensors, stored.get("quantised", {}), path)
+    _load_model(path, model, weights)
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise RunError(
@@ -124,7 +125,6 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Any]:
                 rule="one such weight spoils every score",
                 remedy="train anew, or leave this run out",
             )
-    _load_model(path, model, weights)
     facts = stored.get("facts", {})
     if not isinstance(facts, dict):
         raise RunError(f"its facts are {facts!r}", where=path, rule="they are a JSON object")
@@ -135,16 +135,15 @@ def refuse_other_shapes(path: Path, model: nn.Module) -> None:
     """Raise RunError unless the file has the tensors of the model, by name and shape.
 
     Only the head of the file is read, and the model may be on the device "meta": sizes in a recipe
-    from a stranger are believed no further than the file is long.
+    from a stranger are believed no further than the file is long. What the file has besides is as
+    large as the file, and for `load_weights` to judge (a kernel's tensors are not there before).
     """
     with _opened(path) as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in sorted({*found, *expected}):
-        if found.get(name) != expected.get(name):
+    for name, tensor in model.state_dict().items():
+        if found.get(name) != tuple(tensor.shape):
             raise RunError(
-                f"'{name}' is {found.get(name, 'missing')}, and {expected.get(name, 'missing')} in "
-                "the model",
+                f"'{name}' is {found.get(name, 'missing')}, and {tuple(tensor.shape)} in the model",
                 where=path,
                 rule="weights fit the recipe they were trained with",
             )
