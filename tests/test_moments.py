@@ -99,6 +99,36 @@ def test_the_length_of_a_segment() -> None:
     assert length(("a", 9), ("b", 2), ("a", 0), ("b", 8), ("a", 3)) == 3
 
 
+def test_videos_without_a_segment_are_passed_over() -> None:
+    ids = np.array([b"x", b"a", b"y", b"b"])
+    table = SegmentTable(ids, np.array([1, 3, 3]), np.array([0, 0, 5]))
+    scores = Scores(Path("s"), table, CLASSES, np.full((3, 3), 0.7, np.float32), {})
+    assert listed(scores, 0.5, 2) == spelt_out(scores, 0.5, 2, 5)
+    assert len(listed(scores, 0.5, 2)) == 4
+
+
+def test_stretches_are_of_whole_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit, and one where none does."""
+    video = np.array([1, 1, 1, 2, 2, 4])
+    for chunk, expected in (
+        (8, [slice(0, 3), slice(3, 6)]),
+        (2, [slice(0, 3), slice(3, 5), slice(5, 6)]),
+        (10, [slice(0, 5), slice(5, 6)]),
+        (12, [slice(0, 6)]),
+    ):
+        monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+        assert list(module._stretches(video, 2)) == expected
+
+
+def test_what_is_written_where_nothing_is_said(tmp_path: Path) -> None:
+    """20 moments a video, of half or more."""
+    classes = ClassOrder.of(range(30))
+    values = np.array([[0.5] * 25 + [0.499] * 5])
+    assert write_moments(tmp_path / "m.csv", scores_of([("a", 0)], values, classes)) == 20
+    values = np.array([[0.5] * 5 + [0.499] * 25])
+    assert write_moments(tmp_path / "m.csv", scores_of([("a", 0)], values, classes)) == 5
+
+
 def test_the_file(tmp_path: Path) -> None:
     scores = scores_of([("b,1", 5), ("b,1", 0), ("a", 0)], [[0.9, 0, 1], [0.8, 0, 0], [0, 0.7, 0]])
     seen = []

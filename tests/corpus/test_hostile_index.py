@@ -84,6 +84,37 @@ def test_a_value_that_cannot_be(index: Path, name: str, values: list[Any], messa
         open_corpus(index)
 
 
+def test_the_last_frame_may_end_where_its_shard_does(index: Path) -> None:
+    """And not a byte behind it."""
+    width, stride, size = 6, 20, index.with_name("s").stat().st_size
+    change(index, "rgb_stride", [stride] * 3)
+    last = [size - stride * (n - 1) - width for n in (12, 6, 11)]
+    change(index, "rgb_offset", last)
+    assert open_corpus(index).num_frames.tolist() == [12, 6, 11]
+    for row in range(3):
+        change(index, "rgb_offset", [at + (k == row) for k, at in enumerate(last)])
+        with pytest.raises(
+            CorpusError, match=f"video '{'abc'[row]}': end in its shard is {size + 1}"
+        ):
+            open_corpus(index)
+    change(index, "rgb_stride", [0] * 3)  # not regular: it is walked again
+    open_corpus(index)
+
+
+def test_a_segment_begins_before_the_video_ends(index: Path) -> None:
+    change(index, "rated_start", [[0, 10], [], [10]])
+    open_corpus(index)
+    change(index, "frames", [12, 6, 10])
+    with pytest.raises(CorpusError, match="video 'c': rated_start is 10"):
+        open_corpus(index)
+
+
+def test_class_0_is_a_class(index: Path) -> None:
+    change(index, "labels", [[0], [0, 8], []])
+    change(index, "rated_class", [[0, 7], [], [0]])
+    assert open_corpus(index).labels.of(1).tolist() == [0, 8]
+
+
 @pytest.mark.parametrize("name", ["id", "split", "rated_class", f"{FIRST}_offset", "shard"])
 def test_a_column_that_is_missing(index: Path, name: str) -> None:
     pq.write_table(pq.read_table(index).drop_columns([name]), index)
