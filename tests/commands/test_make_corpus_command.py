@@ -110,7 +110,7 @@ def test_refusals(tmp_path: Path, capsys: Capture) -> None:
         ([tmp_path / "full", *SMALL], "full: there is something already"),
         ([tmp_path / "new", "--min-frames", 10], "min_frames is 10"),
         ([tmp_path / "new", "--num-clases", 10], "--num-classes"),
-        ([], "PATH"),
+        ([], "FOLDER"),
     ):
         code, out, err = run(capsys, "make-corpus", *words)
         assert (code, out) == (2, "")
