@@ -338,6 +338,17 @@ def test_who_made_it(tmp_path: Path) -> None:
 # ---- what does not fit ---------------------------------------------------------------------------
 
 
+def test_segments_that_stand_twice(tmp_path: Path) -> None:
+    two = np.ones((2, 1), np.float32)
+    world = World(
+        write_scores(tmp_path / "s", table("a:0", "a:0"), [3], two),
+        write_videos(tmp_path / "v", [b"a"], [3], two[:1]),
+    )
+    with pytest.raises(ScoresError, match="segment a:0 stands in row 0 and in row 1"):
+        written(world, tmp_path / "o", FusionSettings())
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("lacking", "told"),
     [

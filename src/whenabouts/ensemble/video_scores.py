@@ -50,14 +50,15 @@ class VideoScores:
 def match_videos(segments: Scores, videos: Scores, *, keep_unscored: bool = False) -> VideoScores:
     """The video scores of each video and class of the segment scores.
 
-    Raises ScoresError if either is of the wrong kind, if a video score is not in [0, 1], or if a
-    video or a class has no video score, unless `keep_unscored`.
+    Raises ScoresError if either is of the wrong kind or has a row twice, if a video score is not in
+    [0, 1], or if a video or a class has no video score, unless `keep_unscored`.
     """
     refuse_whole_videos(
         segments,
         rule="segment scores have rows that start at 0 s or later",
         remedy="segment scores come first, then video scores",
     )
+    refuse_repeated_segments(segments.segments)
     _refuse_segments(videos)
     for first, rows in row_chunks(videos.values, BUDGET_BYTES // 16):
         refuse_out_of_range(videos, first, rows)
