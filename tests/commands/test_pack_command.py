@@ -53,6 +53,9 @@ def num_outside(frames: np.ndarray, low: float, high: float) -> int:
     return int(((frames < ends[0] - half) | (frames > ends[1] + half)).sum())
 
 
+GOOD = noise(6)
+
+
 # ---- what comes out ------------------------------------------------------------------------------
 
 
@@ -80,6 +83,7 @@ def test_a_corpus_taken_apart_and_packed_is_the_same_corpus(
     assert (told["labels"], told["clipped"], told["unknown"]) == (len(lines) - 1, 0, 0)
     found = indexed(capsys, told)
     assert found.dataset == corpus.dataset
+    assert found.video_ids.tolist() == sorted(corpus.video_ids.tolist())
     rows = corpus.rows_of(found.video_ids)
     assert sorted(rows.tolist()) == list(range(len(corpus)))
     for row, before in enumerate(rows.tolist()):
@@ -126,7 +130,7 @@ def test_other_videos_are_packed_as_the_first_were(tmp_path: Path, capsys: Captu
 def test_bytes_stay_bytes(tmp_path: Path, capsys: Capture) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (11, 128), np.uint8)
     told = packed(capsys, put(tmp_path / "f", a=frames), "-o", tmp_path / "p")
-    assert told["range"] == [-2, 2]
+    assert (told["range"], told["clipped"]) == ([-2, 2], 0)
     np.testing.assert_array_equal(indexed(capsys, told).frames(0)[0], frames)
     words = (tmp_path / "f", "-o", tmp_path / "q", "--dataset", "audioset")
     told = packed(capsys, *words)
@@ -146,6 +150,31 @@ def test_grid_and_range_of_ones_own(tmp_path: Path, capsys: Capture) -> None:
     assert found.classes == ClassOrder.of([7])
     assert found.rated_start_s.of(0).tolist() == [2, 4]
     assert found.rated_score.of(0).tolist() == [1, 0]
+
+
+def test_what_counts_as_clipped(tmp_path: Path, capsys: Capture) -> None:
+    """What is further than half a step from the last byte at either end."""
+    ends = dequantize(np.array([0, 255], np.uint8), QuantizeRange(-1, 1))
+    lowest, highest = map(float, ends)
+    half = 1 / 255
+    near = [lowest - 0.9 * half, highest + 0.9 * half, -1.0, 1.0]
+    far = [lowest - 1.1 * half, highest + 1.1 * half, -3.0, 3.0]
+    words = ("-o", tmp_path / "p", "--range", -1, 1)
+    told = packed(capsys, put(tmp_path / "f", a=np.array([near, far], np.float64)), *words)
+    assert told["clipped"] == 4
+    assert indexed(capsys, told).frames(0)[0].tolist() == [[0, 255, 0, 255]] * 2
+
+
+def test_labels_from_the_least_class_to_the_largest(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "f", a=GOOD)
+    for class_id, code in ((0, 0), (2**31 - 1, 0), (2**31, 1)):
+        (tmp_path / "l.csv").write_text(f"video,class\na,{class_id}\na,{class_id}\n")
+        out = tmp_path / str(class_id)
+        words = (tmp_path / "f", "-o", out, "--labels", tmp_path / "l.csv", "--json")
+        found = run(capsys, "pack", *words)
+        assert found.code == code
+        if code == 0:
+            assert indexed(capsys, json.loads(found.out)).labels.of(0).tolist() == [class_id]
 
 
 def test_many_shards_by_several_processes(
@@ -173,7 +202,6 @@ def test_words_for_people(tmp_path: Path, capsys: Capture) -> None:
 
 # ---- what is refused -----------------------------------------------------------------------------
 
-GOOD = noise(6)
 BAD = GOOD.copy()
 BAD[4, 1] = np.nan
 
