@@ -268,5 +268,5 @@ def test_numbers_do_not_go_where_they_would_replace_something(
     before = (scored / "classes.csv").read_bytes()
     code, _, err = run(capsys, "evaluate", scored, corpus.path, "--out", scored)
     assert code == 2
-    assert f"{scored}: something else than an evaluation is here; choose another --out" in err
+    assert f"{scored}: Scores are here, in made-by.json; choose another --out" in err
     assert (scored / "classes.csv").read_bytes() == before

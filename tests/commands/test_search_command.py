@@ -252,13 +252,10 @@ def test_a_damaged_plan(plan: str, corpus: Corpus, tmp_path: Path, capsys: Captu
     assert f"{tmp_path}/plan.json: not " in found.err
 
 
-def test_a_search_is_not_made_among_other_files(
-    corpus: Corpus, tmp_path: Path, capsys: Capture
-) -> None:
-    (tmp_path / "thesis.tex").touch()
-    found = run(capsys, "search", "s-logi", corpus.path, "-o", tmp_path, *QUICK, *SPACE)
+def test_a_search_is_not_made_in_a_run(trained: Path, corpus: Corpus, capsys: Capture) -> None:
+    found = run(capsys, "search", "s-logi", corpus.path, "-o", trained, *QUICK, *SPACE)
     assert found.code == 2
-    assert f"{tmp_path}: something else than a search is here; choose another --out" in found.err
+    assert f"{trained}: a run is here, in recipe.json; choose another --out" in found.err
 
 
 def test_words_for_people(

@@ -277,13 +277,31 @@ def test_sizes_of_a_stranger_take_no_memory(path: Path, width: int, message: str
         open_run(path).load_model()
 
 
-def test_a_run_is_not_made_among_other_files(tmp_path: Path, corpus: Corpus) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="something else than a run is here; choose another --out"):
+@pytest.mark.parametrize(
+    ("sign", "told"),
+    [
+        ("made-by.json", "Scores are here, in made-by.json; choose another --out"),
+        ("plan.json", "a search is here"),
+        ("bundle.json", "a bundle is here"),
+    ],
+)
+def test_a_run_is_not_made_in_another_artefact(
+    sign: str, told: str, tmp_path: Path, corpus: Corpus
+) -> None:
+    """Scores have a classes.csv, too, which would be replaced."""
+    (tmp_path / sign).touch()
+    with pytest.raises(UsageError, match=told):
         create_run(tmp_path, s_logi(), corpus, resume=False)
-    with pytest.raises(UsageError, match="something else than a run"):
-        create_run(tmp_path / "thesis.tex", s_logi(), corpus, resume=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(UsageError, match=f"{sign}: it is a file, not a folder; choose another"):
+        create_run(tmp_path / sign, s_logi(), corpus, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == [sign]
+
+
+def test_a_run_is_made_beside_a_log(tmp_path: Path, corpus: Corpus) -> None:
+    (tmp_path / "log.txt").write_text("mine")
+    create_run(tmp_path, s_logi(), corpus, resume=False)
+    assert open_run(tmp_path).classes == corpus.classes
+    assert (tmp_path / "log.txt").read_text() == "mine"
 
 
 def test_a_run_is_made_where_an_attempt_was_killed_before_its_recipe(

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
     if args.k < 1:
         raise UsageError(f"--k is {args.k}", rule="at least one entry a class must count")
     if args.out:
-        refuse_other_folder(args.out, "an evaluation", "evaluation.json", ())
+        refuse_other_folder(args.out, "evaluation.json")
     corpus = open_corpus(args.index) if args.index else None
     result = _evaluate(args, corpus)
     if args.out:

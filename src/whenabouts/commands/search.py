@@ -143,7 +143,7 @@ def _keep_plan(args: Search, name: str, space: Space) -> None:
         "seed": args.seed,
     }
     path = args.out / "plan.json"
-    refuse_other_folder(args.out, "a search", path.name)
+    refuse_other_folder(args.out, path.name)
     if not path.exists():
         write_json(path, plan)
         return

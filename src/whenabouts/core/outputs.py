@@ -1,4 +1,4 @@
-"""What may be replaced: a file of the same kind, never anything else that happens to lie there."""
+"""What may be replaced: what is of the same kind, never anything else that happens to lie there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from whenabouts.core.errors import UsageError
 
 HEAD_BYTES = 1024
 REMEDY = "choose another --out"
+# What an artefact that is a folder is known by; files of two of them may have one name.
+SIGNS = {
+    "recipe.json": "a run is",
+    "made-by.json": "Scores are",
+    "bundle.json": "a bundle is",
+    "evaluation.json": "an evaluation is",
+    "plan.json": "a search is",
+    "reproduce.json": "what 'reproduce' does is",
+}
 
 
 def refuse_input_as_output(
@@ -38,16 +47,16 @@ def refuse_other_file(out: Path, kind: str, *signs: bytes) -> None:
     )
 
 
-def refuse_other_folder(out: Path, kind: str, sign: str, may_be_there: Iterable[str] = ()) -> None:
-    """Raise UsageError if `out` is a file, or a folder with files but not the one called `sign`.
+def refuse_other_folder(out: Path, sign: str) -> None:
+    """Raise UsageError if `out` is a file, or a folder that is an artefact of another kind.
 
-    may_be_there: what an attempt that was killed may have left before it wrote that one.
+    sign: the file that tells what is to be written from the others, one of SIGNS. Other files, such
+    as notes or a log, may lie there: nothing that is written has their names.
     """
-    if not out.exists() or (out / sign).is_file():
+    if out.exists() and not out.is_dir():
+        raise UsageError("it is a file, not a folder", where=out, remedy=REMEDY)
+    if (out / sign).exists():
         return
-    allowed = set(may_be_there)
-    if out.is_dir() and all(p.name in allowed or p.name.startswith(".") for p in out.iterdir()):
-        return
-    raise UsageError(
-        f"something else than {kind} is here", where=out, remedy="choose another --out"
-    )
+    for other, what in SIGNS.items():
+        if (out / other).exists():
+            raise UsageError(f"{what} here, in {other}", where=out, remedy=REMEDY)

@@ -39,7 +39,6 @@ from whenabouts.models.video_table import (
 from whenabouts.train.checkpoint import load_weights, refuse_other_shapes
 
 FORMAT = 1
-BEFORE_RECIPE = ("checkpoints", "classes.csv", "video-classes.csv")  # written before recipe.json
 PHASES = ("final", "v1")  # the first one that has weights is used
 
 
@@ -150,7 +149,7 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
         "corpus_digest": corpus.digest,
     }
     recipe_path = path / "recipe.json"
-    refuse_other_folder(path, "a run", recipe_path.name, BEFORE_RECIPE)
+    refuse_other_folder(path, recipe_path.name)
     if not recipe_path.exists():
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_classes(path / "classes.csv", corpus.classes)
