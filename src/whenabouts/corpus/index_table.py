@@ -190,26 +190,30 @@ def _check_lists(
     for name in ("rated_start", "rated_score"):
         _refuse(ids, counts[name] != rated, f"number of {name}", counts[name])
     values = {name: each.flatten().to_numpy() for name, each in lists.items()}
+    starts_s, last_frame = values["rated_start"], np.repeat(num_frames, rated) - 1
     for name, bad in (
         ("labels", values["labels"] < 0),
         ("rated_class", values["rated_class"] < 0),
         ("rated_score", ~((values["rated_score"] >= 0) & (values["rated_score"] <= 1))),
+        ("rated_start", (starts_s < 0) | (starts_s % dataset.segment_s > 0)),
+        ("rated_start", dataset.grid.first_frame(starts_s.astype(np.int64)) > last_frame),
     ):
-        _refuse(np.repeat(ids, counts[name]), bad, name, values[name])
-    if len(values["rated_start"]):
-        starts, of_video = values["rated_start"], np.repeat(ids, rated)
-        first_frame = dataset.grid.first_frame(starts.astype(np.int64))
-        is_off = (starts < 0) | (starts % dataset.segment_s > 0)
-        is_off |= first_frame >= np.repeat(num_frames, rated)
-        _refuse(of_video, is_off, "rated_start", starts)
+        _refuse(ids, bad, name, values[name], counts[name])
 
 
 LISTS = ("labels", "rated_start", "rated_class", "rated_score")
 
 
 def _refuse(
-    ids: NDArray[np.bytes_], bad: NDArray[np.bool_], name: str, values: NDArray[Any]
+    ids: NDArray[np.bytes_],
+    bad: NDArray[np.bool_],
+    name: str,
+    values: NDArray[Any],
+    counts: NDArray[np.integer] | None = None,
 ) -> None:
+    """Raise TableError, naming the video, where a value is bad. counts: values of each video; None:
+    one."""
     if bad.any():
         at = int(bad.argmax())
-        raise TableError(f"video '{ids[at].decode()}': {name} is {values[at]}")
+        video = at if counts is None else int(np.searchsorted(np.cumsum(counts), at, side="right"))
+        raise TableError(f"video '{ids[video].decode()}': {name} is {values[at]}")
