@@ -28,7 +28,7 @@ from bundled_runs import (
 from small_corpus import DATASET
 from toy_work import ALONE, CrashError
 from whenabouts.core.classes import ClassOrder, write_classes
-from whenabouts.core.errors import RunError, SettingsError, UsageError, WhenaboutsError
+from whenabouts.core.errors import RunError, UsageError, WhenaboutsError
 from whenabouts.core.scores import open_scores
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
@@ -350,7 +350,7 @@ def test_a_broken_bundle_file(path: Path, text: str, message: str) -> None:
 )
 def test_a_broken_member(path: Path, values: dict[str, Any], message: str) -> None:
     change_members(path, **values)
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(RunError, match=message):
         open_bundle(path)
 
 

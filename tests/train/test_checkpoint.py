@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from toy_work import toy_batch, toy_loss, toy_model
-from whenabouts.core.errors import RunError, SettingsError
+from whenabouts.core.errors import RunError
 from whenabouts.train.checkpoint import (
     Bits,
     Position,
@@ -314,7 +314,7 @@ def test_tensors_of_another_type(path: Path, tmp_path: Path) -> None:
 def test_a_position_with_an_unknown_field(path: Path) -> None:
     position = {**asdict(POSITION), "stepp": 3}
     text = json.dumps({"format": 1, "position": position})
-    with pytest.raises(SettingsError, match=r"v1\.safetensors: no setting 'stepp'.*'step'"):
+    with pytest.raises(RunError, match=r"v1\.safetensors: no setting 'stepp'.*'step'"):
         load(broken(path, metadata={"whenabouts": text}))
 
 

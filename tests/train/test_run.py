@@ -13,7 +13,7 @@ import torch
 from small_corpus import DATASET
 from whenabouts import __version__
 from whenabouts.core.classes import ClassOrder, read_classes
-from whenabouts.core.errors import LabelsError, RunError, SettingsError, UsageError
+from whenabouts.core.errors import LabelsError, RunError, UsageError
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import FeatureList
@@ -187,7 +187,7 @@ def test_a_broken_recipe(path: Path, text: str, message: str) -> None:
 
 def test_a_broken_data_set_or_class_file(path: Path) -> None:
     change(path, dataset={**to_dict(DATASET), "segment": 5})
-    with pytest.raises(SettingsError, match=r"recipe\.json: dataset: no setting 'segment'"):
+    with pytest.raises(RunError, match=r"recipe\.json: dataset: no setting 'segment'"):
         open_run(path)
     change(path, dataset=to_dict(DATASET))
     (path / "classes.csv").write_text("a,b\n1,2\n")
@@ -224,7 +224,7 @@ def test_the_model_is_that_of_the_recipe(path: Path, corpus: Corpus) -> None:
     assert type(model).__name__ == "SegmentLogistic"
     for recipe in ({}, {"model": None}, {"model": {"family": "x"}}):
         change(path, recipe=recipe)
-        with pytest.raises(SettingsError, match=r"recipe\.json: model: no model family"):
+        with pytest.raises(RunError, match=r"recipe\.json: model: no model family"):
             open_run(path).load_model()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from whenabouts.core.errors import SettingsError, suggest
+from whenabouts.core.errors import SettingsError, WhenaboutsError, suggest
 
 T = TypeVar("T")
 
@@ -36,6 +37,16 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
         raise SettingsError(f"no {', '.join(missing)}", where=where or kind.__name__)
     prefix = f"{where}." if where else ""
     return kind(**{n: _convert(hints[n], v, f"{prefix}{n}") for n, v in values.items()})
+
+
+@contextmanager
+def kept_settings(error: type[WhenaboutsError]) -> Iterator[None]:
+    """Settings that a file kept are not what somebody has typed: what is wrong with them is wrong
+    with the file, an `error` in place of a SettingsError."""
+    try:
+        yield
+    except SettingsError as wrong:
+        raise error(wrong.fact, where=wrong.where, rule=wrong.rule, remedy=wrong.remedy) from wrong
 
 
 def _is_needed(field: dataclasses.Field[Any]) -> bool:

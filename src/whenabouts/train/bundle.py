@@ -18,7 +18,7 @@ from torch import nn
 
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import RunError
-from whenabouts.core.settings import from_dict
+from whenabouts.core.settings import from_dict, kept_settings
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.models.weighted_mean import WeightedMean
 from whenabouts.train.run import Run, open_run, read_object, what_a_model_sees
@@ -129,7 +129,8 @@ def _read_bundle_file(path: Path) -> BundleFile:
         ) from error  # fmt: skip
     if values.get("format") != FORMAT:
         raise RunError(f"format is {values.get('format')}", where=path, rule=f"it must be {FORMAT}")
-    kept = from_dict(BundleFile, values, str(path))
+    with kept_settings(RunError):
+        kept = from_dict(BundleFile, values, str(path))
     weights = [member.weight for member in kept.members]
     if not all(weight > 0 for weight in weights) or not abs(math.fsum(weights) - 1) <= ROUNDING:
         raise RunError(

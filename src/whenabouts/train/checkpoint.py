@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import RunError
-from whenabouts.core.settings import from_dict
+from whenabouts.core.settings import from_dict, kept_settings
 from whenabouts.train.average import Average
 from whenabouts.train.weight_bytes import dequantize_all, quantize_large
 
@@ -92,7 +92,10 @@ def load_checkpoint(
     if average is not None:
         _load_average(path, average, _under("average/", tensors))
     _load_random(tensors)
-    return from_dict(Position, facts["position"], str(path))
+    if not isinstance(facts["position"], dict):
+        raise RunError(f"its position is {facts['position']!r}", where=path)
+    with kept_settings(RunError):
+        return from_dict(Position, facts["position"], str(path))
 
 
 def save_weights(path: Path, model: nn.Module, facts: dict[str, Any], bits: Bits = 32) -> None:

@@ -26,7 +26,7 @@ from whenabouts.core.atomic import write_json
 from whenabouts.core.classes import ClassOrder, read_classes, write_classes
 from whenabouts.core.errors import RunError
 from whenabouts.core.outputs import refuse_other_folder
-from whenabouts.core.settings import from_dict, to_dict
+from whenabouts.core.settings import from_dict, kept_settings, to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.dataset import DatasetSettings, listing
 from whenabouts.models.table import FAMILIES, ModelSettings, build_model, model_settings
@@ -73,7 +73,8 @@ class Run:
     def model_settings(self) -> ModelSettings | VideoSettings:
         values, where = self.recipe.get("model"), f"{self.path / 'recipe.json'}: model"
         is_video = isinstance(values, dict) and values.get("family") in VIDEO_FAMILIES
-        return (video_model_settings if is_video else model_settings)(values, where)
+        with kept_settings(RunError):
+            return (video_model_settings if is_video else model_settings)(values, where)
 
     @property
     def scores_videos(self) -> bool:
@@ -204,7 +205,8 @@ def open_run(path: str | Path) -> Run:
     for name in ("dataset", "recipe"):
         if not isinstance(kept.get(name), dict):
             raise RunError(f"it has no {name}", where=recipe_path, rule="a run says what it is of")
-    dataset = from_dict(DatasetSettings, kept["dataset"], f"{recipe_path}: dataset")
+    with kept_settings(RunError):
+        dataset = from_dict(DatasetSettings, kept["dataset"], f"{recipe_path}: dataset")
     classes = read_classes(path / "classes.csv"), read_classes(path / "video-classes.csv")
     return Run(path, kept["recipe"], dataset, *classes)
 
