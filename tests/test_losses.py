@@ -148,3 +148,13 @@ def test_declared_shapes() -> None:
         both(LABELS, WEIGHTS, logits, *pairs, 0.5, 3)
     with pytest.raises(TypeError, match="Type-check error"):
         both(LABELS, WEIGHTS, torch.zeros(3, 4), PAIR_SEGMENT, PAIR_CLASS[:-1], 0.5, 3)
+
+
+def test_logits_of_reduced_precision_lose_nothing_in_the_loss() -> None:
+    """Under autocast the last product gives bfloat16; the loss is that of its values as float32."""
+    labels, weights = torch.tensor([1.0, 0.3]), torch.tensor([1.0, 0.123])
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    more = torch.tensor([0, 2]), torch.tensor([1, 3]), 0.1, 2
+    found = rated_bce_with_unrated(labels, weights, logits, *more)
+    assert found.dtype == torch.float32
+    assert found == rated_bce_with_unrated(labels, weights, logits.float(), *more)

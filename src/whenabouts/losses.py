@@ -37,6 +37,7 @@ def rated_bce_with_unrated(
     unrated_weight: one weight for all of them, or the weight of each. The challenge's starter code
     does so with weight 1 for all, as its mask is never connected.
     """
+    logits = logits.float()  # products may be bfloat16, what is summed up is not
     target, weight = torch.zeros_like(logits), torch.zeros_like(logits) + unrated_weight
     target[pair_segment, pair_class] = labels
     weight[pair_segment, pair_class] = weights

@@ -20,7 +20,10 @@ from whenabouts.core.lock import alone_in
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.feed.rated import RatedSegments
+from whenabouts.models.hierarchical import Scale
 from whenabouts.recipes.logistic import f_logi
+from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.video_labels import VideoLabels
 from whenabouts.train import log as log_module
 from whenabouts.train.run import open_run
 
@@ -295,6 +298,29 @@ def test_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert "gone.index: no index here; make one with 'whenabouts index" in err
     assert not (tmp_path / "run").exists()
+
+
+NEEDS_LABELS = ("cluster", "student")  # pseudo-labels, without which there is nothing to train
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in NEEDS_LABELS])
+def test_every_recipe_trains_in_bfloat16(
+    name: str, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on CUDA it does unless told otherwise; with every term that its loss may have."""
+    out = tmp_path / "run"
+    words: list[object] = ["--loop.max-steps", 2, "--loop.batch-size", 8]
+    scale: Scale | None = None if name.endswith("-logi") else "tiny"
+    words += ["--loop.precision", "bfloat16", *(("--scale", scale) if scale else ())]
+    words += ["--strategy.fine-tuning", "gradient"] if name == "lse" else []
+    if not isinstance(recipe_named(name, scale).strategy, VideoLabels):
+        words += ["--strategy.negatives.unrated", 0.05]
+        words += ["--strategy.negatives.outside", 0.1] if name != "loss2" else []
+    code, _, err = run(capsys, "train", name, corpus.path, "-o", out, *words)
+    assert code == 0, err
+    losses = [line["loss"] for line in log_lines(out) if line["kind"] == "train"]
+    assert losses
+    assert all(0 < loss < 1000 for loss in losses)
 
 
 def test_two_trainings_do_not_go_on_in_one_folder(
