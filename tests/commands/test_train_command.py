@@ -23,6 +23,7 @@ from whenabouts.feed.rated import RatedSegments
 from whenabouts.models.hierarchical import Scale
 from whenabouts.recipes.logistic import f_logi
 from whenabouts.recipes.table import RECIPES, recipe_named
+from whenabouts.strategies.s2 import S2
 from whenabouts.strategies.video_labels import VideoLabels
 from whenabouts.train import log as log_module
 from whenabouts.train.run import open_run
@@ -313,6 +314,8 @@ def test_every_recipe_trains_in_bfloat16(
     scale: Scale | None = None if name.endswith("-logi") else "tiny"
     words += ["--loop.precision", "bfloat16", *(("--scale", scale) if scale else ())]
     words += ["--strategy.fine-tuning", "gradient"] if name == "lse" else []
+    if isinstance(recipe_named(name, scale).strategy, S2):
+        words += ["--strategy.pretrain.max-steps", 2]
     if not isinstance(recipe_named(name, scale).strategy, VideoLabels):
         words += ["--strategy.negatives.unrated", 0.05]
         words += ["--strategy.negatives.outside", 0.1] if name != "loss2" else []
