@@ -347,7 +347,7 @@ def test_a_header_of_the_array_that_is_none(tmp_path, header):
     [
         ("[]", "made-by.json is of another format; an object with format 1"),
         ('{"format": 2}', "made-by.json is of another format"),
-        ("{}", "made-by.json is of another format"),
+        ('{"format": "1"}', "made-by.json is of another format"),
         ('{"format": 1, "trained_on": "v2"}', "made-by.json says trained_on 'v2'; it is a list"),
         ('{"format": 1, "trained_on": [["v2"]]}', "made-by.json says trained_on"),
         ('{"format": 1, "trained_on": {"v2": 1}}', "made-by.json says trained_on"),
@@ -359,6 +359,19 @@ def test_what_says_who_made_them_is_not_just_believed(tmp_path, made_by, message
     (tmp_path / "s" / "made-by.json").write_text(made_by)
     with pytest.raises(ScoresError, match=f"s: {message}"):
         open_scores(tmp_path / "s")
+
+
+def test_scores_that_another_program_has_made(tmp_path):
+    """It need not know of the format, nor say anything."""
+    write(tmp_path / "s", table())
+    (tmp_path / "s" / "made-by.json").write_text("{}")
+    pq.write_table(
+        pa.table({"video": pa.array(["b"] * 3 + ["a"] * 3), "start": [0, 5, 10] * 2}),
+        tmp_path / "s" / "segments.parquet",
+    )
+    scores = open_scores(tmp_path / "s")
+    assert scores.made_by == {}
+    assert scores.segments.video_ids[scores.segments.video].tolist() == [b"b"] * 3 + [b"a"] * 3
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (6, 2), (3, 6)])

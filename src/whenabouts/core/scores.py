@@ -298,7 +298,7 @@ def _read_made_by(path: Path) -> dict[str, Any]:
         found = json.loads((path / name).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, name, error) from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format", FORMAT) != FORMAT:
         raise ScoresError(
             f"{name} is of another format", where=path, rule=f"an object with format {FORMAT}"
         )
