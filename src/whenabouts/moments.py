@@ -101,7 +101,7 @@ def _runs(
     min_score: float,
     length_s: int,
 ) -> Moments:
-    """All moments in values [S, C], whose rows are sorted by (video, start)."""
+    """All moments in values [S, C], S >= 1, whose rows are sorted by (video, start)."""
     num_rows = len(values)
     flat = np.ascontiguousarray(values.T).reshape(-1)  # class by class
     goes_on = np.zeros(num_rows, bool)  # from the row before
@@ -115,10 +115,10 @@ def _runs(
     bounds = np.stack([first, last + 1], axis=1).reshape(-1)
     score = np.maximum.reduceat(np.append(flat, 0), bounds)[::2] if len(first) else flat[:0]
     return Moments(
-        video=video[first % num_rows] if num_rows else video,
-        start_s=starts_s[first % num_rows] if num_rows else starts_s,
-        end_s=starts_s[last % num_rows] + length_s if num_rows else starts_s,
-        column=first // max(1, num_rows),
+        video=video[first % num_rows],
+        start_s=starts_s[first % num_rows],
+        end_s=starts_s[last % num_rows] + length_s,
+        column=first // num_rows,
         score=score,
     )
 

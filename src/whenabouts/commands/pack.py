@@ -84,8 +84,8 @@ def _known(args: Pack) -> Labelled:
         video, class_id = read_video_labels(args.labels)
     if args.ratings is not None:
         ratings = read_labels(args.ratings)
-        off = ratings.start_s % args.segment_s > 0 if args.dataset is None else np.zeros(0, bool)
-        if off.any():
+        off = ratings.start_s % args.segment_s > 0
+        if args.dataset is None and off.any():
             video_id, start_s = ratings.video[off][0].decode(), ratings.start_s[off][0]
             raise LabelsError(
                 f"a rated segment of video '{video_id}' starts at {start_s} s",

@@ -9,10 +9,19 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whenabouts.core.errors import WhenaboutsError
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder, without waiting; False where somebody else holds the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class FolderLock:
@@ -21,17 +30,15 @@ class FolderLock:
     def __init__(self, folder: Path, error: type[WhenaboutsError]) -> None:
         """Raises `error` where another process works in the folder, which must be there."""
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as busy:
+        with suppress(OSError):  # some network file systems know no locks of folders
+            if try_lock(self._descriptor):
+                return
             self.release()
             raise error(
                 "another process is at work here",
                 where=folder,
                 remedy="wait for it, stop it, or choose another --out",
-            ) from busy
-        except OSError:
-            pass  # such as some network file systems, which know no locks of folders
+            )
 
     def release(self) -> None:
         """May be called more than once."""

@@ -42,9 +42,18 @@ def refuse_other_file(out: Path, kind: str, *signs: bytes) -> None:
             head = file.read(HEAD_BYTES)
         if not head or (head.startswith(signs[0]) and all(sign in head for sign in signs)):
             return
-    raise UsageError(
-        f"something else than {kind} is here", where=out, remedy="choose another --out"
-    )
+    raise UsageError(f"something else than {kind} is here", where=out, remedy=REMEDY)
+
+
+def refuse_what_is_there(out: Path) -> None:
+    """Raise UsageError if there is something at `out`, other than an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            "there is something already",
+            where=out,
+            rule="a corpus is made in a new or empty folder",
+            remedy="name another folder, or remove this one first",
+        )
 
 
 def refuse_other_folder(out: Path, sign: str) -> None:

@@ -20,7 +20,7 @@ from whenabouts.core.errors import CorpusError
 from whenabouts.core.labels import SegmentLabels, segment_labels
 from whenabouts.core.segments import SegmentGrid, SegmentTable
 from whenabouts.corpus.dataset import DatasetSettings
-from whenabouts.corpus.index_table import IndexedShard, read_index
+from whenabouts.corpus.index_table import Shard, read_index
 from whenabouts.corpus.splits import SPLITS, Split
 from whenabouts.records.examples import frames_of, parse_example, parse_sequence_example
 
@@ -239,7 +239,7 @@ def open_corpus(path: str | Path) -> Corpus:
     )
 
 
-def _check_shard(index_path: Path, shard: IndexedShard) -> Path:
+def _check_shard(index_path: Path, shard: Shard) -> Path:
     path = Path(index_path.resolve().parent, shard.path)
     try:
         stat = path.stat()

@@ -30,27 +30,17 @@ from whenabouts.core.outputs import refuse_input_as_output, refuse_other_file
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
-from whenabouts.core.tables import read_table, write_table
+from whenabouts.core.tables import read_table, video_ids, write_table
 from whenabouts.corpus.dataset import DatasetSettings
 from whenabouts.corpus.detect import detect_dataset
 from whenabouts.corpus.entries import Entry, read_entry
-from whenabouts.corpus.index_table import FORMAT, KEY
+from whenabouts.corpus.index_table import FORMAT, KEY, Shard
 from whenabouts.corpus.ratings import Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
 from whenabouts.records.framing import BadSpan, Span, scan_records
 from whenabouts.records.shards import open_shard
 
 PARQUET = b"PAR1"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A TFRecord file as it was when it was indexed; `role` decides the split of its videos."""
-
-    path: str
-    role: Role
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -316,7 +306,7 @@ def _with_shard(table: pa.Table, shard: int) -> pa.Table:
 
 
 def _drop_repeated_ids(table: pa.Table, paths: list[str], report: IndexReport) -> pa.Table:
-    ids = np.array(table["id"].cast(pa.binary()).to_pylist(), np.bytes_)
+    ids = video_ids(table["id"])
     _, first = np.unique(ids, return_index=True)
     repeated = np.ones(len(ids), bool)
     repeated[first] = False

@@ -20,7 +20,7 @@ from whenabouts.core.errors import CorpusError, LabelsError, SettingsError
 from whenabouts.core.settings import from_dict
 from whenabouts.core.tables import TableError, checked, read_table, refuse_repeated_ids, video_ids
 from whenabouts.corpus.dataset import DatasetSettings
-from whenabouts.corpus.splits import SPLITS
+from whenabouts.corpus.splits import SPLITS, Role
 
 FORMAT = 2  # what is written; in 1, lists had no type and all were bytes
 READABLE_FORMATS = (1, 2)
@@ -29,11 +29,14 @@ REMEDY = "make one with 'whenabouts index SHARDS... -o INDEX'"
 
 
 @dataclass(frozen=True)
-class IndexedShard:
-    """A shard as the index knows it; path: relative to the folder of the index."""
+class Shard:
+    """A TFRecord file as it was when it was indexed; `role` decides the split of its videos.
+
+    path: in an index, relative to its folder.
+    """
 
     path: str
-    role: str
+    role: Role
     size: int
     mtime_ns: int
 
@@ -62,7 +65,7 @@ class Header:
     format: int
     dataset: DatasetSettings
     classes: Classes
-    shards: tuple[IndexedShard, ...]
+    shards: tuple[Shard, ...]
     topics: Classes = Classes((), ())
 
 
@@ -73,7 +76,7 @@ class IndexTable:
     dataset: DatasetSettings
     classes: ClassOrder
     topics: ClassOrder
-    shards: tuple[IndexedShard, ...]
+    shards: tuple[Shard, ...]
     columns: pa.Table
     ids: NDArray[np.bytes_]
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_dir, write_json, write_text
 from whenabouts.core.classes import ClassOrder, write_classes
-from whenabouts.core.errors import UsageError
+from whenabouts.core.outputs import refuse_what_is_there
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
@@ -78,7 +78,7 @@ def make_corpus(out: Path, settings: MadeCorpus, processes: int) -> None:
 
     The folder appears when it is whole. Raises UsageError if there is something at `out`.
     """
-    _refuse_what_is_there(out)
+    refuse_what_is_there(out)
     with atomic_dir(out) as partial:
         shards = list(_shards(partial, settings))
         with progress("making videos", settings.num_videos, "videos") as bar:
@@ -95,16 +95,6 @@ def dataset_of(settings: MadeCorpus) -> DatasetSettings:
     features = tuple(FeatureList(name, width) for name, width in settings.features)
     made = DatasetSettings("made", features, segment_s=GRID.length_s)
     return YT8M if features == YT8M.features else made
-
-
-def _refuse_what_is_there(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            "there is something already",
-            where=out,
-            rule="a corpus is made in a new or empty folder",
-            remedy="name another folder, or remove this one first",
-        )
 
 
 def _shards(folder: Path, settings: MadeCorpus) -> Iterator[Shard]:

@@ -28,6 +28,7 @@ from whenabouts.core.classes import MAX_CLASS
 from whenabouts.core.errors import LabelsError, RecordError, UsageError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.lookup import Lookup
+from whenabouts.core.outputs import refuse_what_is_there
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
@@ -154,8 +155,7 @@ def pack(
     `limits` as the range of the values; None: what they have. Raises RecordError, naming the file,
     where one cannot be used.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError("there is something already", where=out, remedy="name another folder")
+    refuse_what_is_there(out)
     looks = _look_at_all(files, processes)
     dataset = dataset or _dataset_of(looks, grid, limits)
     _refuse_misfits(files, looks, dataset)

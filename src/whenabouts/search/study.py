@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whenabouts.core.errors import UsageError
+from whenabouts.core.lock import try_lock
 from whenabouts.search.space import Choice, Interval, Space, Span, Value
 
 try:
@@ -228,9 +229,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _try_lock(path: Path) -> TextIOWrapper | None:
     """The open file that holds the lock; None where another process does."""
     file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if try_lock(file.fileno()):
+        return file
+    file.close()
+    return None

@@ -6,7 +6,6 @@ has started are gone, also where the call was killed and a training of it is sti
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whenabouts.core.errors import StageError
+from whenabouts.core.lock import try_lock
 from whenabouts.core.progress import say
 
 NAME = "running.lock"
@@ -40,14 +40,14 @@ def is_locked(root: Path) -> bool:
     """Whether a call, or what one has left running, is at work in the folder."""
     try:
         with (root / NAME).open("rb") as file:
-            return not _try(file.fileno())
+            return not try_lock(file.fileno())
     except FileNotFoundError:
         return False
 
 
 def _acquire(root: Path, descriptor: int, patience_s: float) -> None:
     until_s, is_told = time.monotonic() + patience_s, False
-    while not _try(descriptor):
+    while not try_lock(descriptor):
         if _holder_lives(root) or time.monotonic() > until_s:
             raise StageError(
                 "another call is at work here", where=root, remedy="wait for it, or stop it"
@@ -56,14 +56,6 @@ def _acquire(root: Path, descriptor: int, patience_s: float) -> None:
             say(f"{root}: waiting for what an earlier call has left running")
             is_told = True
         time.sleep(LOOK_EVERY_S)
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder_lives(root: Path) -> bool:
