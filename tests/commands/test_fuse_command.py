@@ -128,8 +128,10 @@ def test_the_search_writes_what_is_best(
     assert found.made_by["search"] == result["search"]
     best = result["search"]["best"]
     assert found.made_by["fused"] == result["settings"]
-    assert {**result["settings"], "mean_ap": best["mean_ap"]} == best
-    assert mean_ap(corpus, found) == pytest.approx(best["mean_ap"])
+    used = result["search"]["used"]
+    assert {**result["settings"], "mean_ap": used["mean_ap"]} == used
+    assert used == (best if expected.pays else result["search"]["segments_alone"])
+    assert mean_ap(corpus, found) == pytest.approx(used["mean_ap"])
     assert best["mean_ap"] > result["search"]["default"]["mean_ap"]
 
 
@@ -153,6 +155,9 @@ def test_the_search_in_words(
         cells = [*trial["exponents"].values(), *("-" if c is None else c for c in chosen)]
         assert line.split() == [f"{trial['mean_ap']:.4f}", *(f"{c}" for c in cells)]
     cross = told["cross_validated"]
+    pays = cross["mean_ap"] > cross["segments_alone_mean_ap"]
+    kept = "no gain: the segment scores stay as they are"
+    verdict = "it pays: the best is used" if pays else kept
     assert lines[11] == (
         f"{len(GRID)} tried on {told['num_pairs']:,} rated pairs: best "
         f"{told['best']['mean_ap']:.4f}, published default (1, 1) "
@@ -160,7 +165,8 @@ def test_the_search_in_words(
     )
     assert lines[12] == (
         "chosen on one half of the videos and scored on the other, both ways: mean "
-        f"{cross['mean_ap']:.4f}, default {cross['default_mean_ap']:.4f}"
+        f"{cross['mean_ap']:.4f}, default {cross['default_mean_ap']:.4f}, segments alone "
+        f"{cross['segments_alone_mean_ap']:.4f}; {verdict}"
     )
     assert lines[13].startswith(f"{tmp_path / 'f'}: video^")
     assert len(lines) == 14
@@ -197,7 +203,11 @@ def test_too_few_videos_for_an_estimate(
     words = (scored, video_scores, "-o", tmp_path / "f", "--search", corpus.path)
     assert fused(capsys, *words)["search"]["cross_validated"] is None
     lines = run(capsys, "fuse", *words).out.splitlines()
-    assert lines[12] == "too few rated videos to choose on one half of them and score on the other"
+    assert lines[12] == (
+        "too few rated videos to choose on one half of them and score on the other: the segment "
+        "scores stay as they are"
+    )
+    assert lines[13].startswith(f"{tmp_path / 'f'}: video^0 x segment^1")
 
 
 # ---- refusals ------------------------------------------------------------------------------------

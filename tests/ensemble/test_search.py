@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -136,6 +137,8 @@ def test_planted_exponents_are_found(a: float, b: float, tmp_path: Path) -> None
     assert cross.chosen == (found.best.settings, found.best.settings)
     assert cross.mean_ap == 1
     assert (cross.default_mean_ap < 1) == ((a, b) != (1, 1))
+    assert (cross.segments_alone_mean_ap < 1) == found.pays == ((a, b) != (0, 1))
+    assert found.used == found.best
 
 
 def test_a_planted_filter_is_found(tmp_path: Path) -> None:
@@ -198,6 +201,7 @@ def test_the_estimate_is_chosen_on_one_half_and_scored_on_the_other(tmp_path: Pa
         assert cross.chosen == (tried[chosen[0]], tried[chosen[1]])
         assert cross.mean_ap == pytest.approx((of[1][chosen[0]] + of[0][chosen[1]]) / 2)
         assert cross.default_mean_ap == pytest.approx((of[0][0] + of[1][0]) / 2)
+        assert cross.segments_alone_mean_ap == pytest.approx((of[0][1] + of[1][1]) / 2)
         different += chosen[0] != chosen[1]
     assert different, "both ways are told apart"
 
@@ -212,6 +216,22 @@ def test_what_is_chosen_by_chance_does_not_survive_the_estimate(tmp_path: Path) 
     assert cross is not None
     chance = found.default.mean_ap
     assert found.best.mean_ap - chance > 2 * (cross.mean_ap - cross.default_mean_ap)
+
+
+def test_the_best_is_used_only_where_choosing_pays(tmp_path: Path) -> None:
+    """Video scores that mean nothing: the best of the trials is ahead by chance, if at all."""
+    used = []
+    for seed in range(12):
+        truth, world = planted_world(tmp_path, 0, 1, seed)
+        noise = np.random.default_rng(seed).random(len(truth.score)) < 0.4
+        truth = replace(truth, score=np.where(noise, 1 - truth.score, truth.score))
+        found = search_fusion(truth, *world)
+        cross = found.cross_validated
+        assert cross is not None
+        assert found.pays == (cross.mean_ap > cross.segments_alone_mean_ap)
+        assert found.used == (found.best if found.pays else found.segments_alone)
+        used.append(found.pays)
+    assert 0 < sum(used) < len(used), used
 
 
 def test_halves_are_of_videos_and_fixed() -> None:
@@ -239,6 +259,8 @@ def test_no_estimate_where_a_half_has_no_positive(tmp_path: Path) -> None:
     found = search_fusion(labels((name, 7, 1)), *world, SMALL_GRID)
     assert found.cross_validated is None
     assert found.best.mean_ap == 1
+    assert not found.pays
+    assert found.used == found.segments_alone
     assert found.to_dict()["cross_validated"] is None
 
 
@@ -250,13 +272,16 @@ def test_the_report_as_json(tmp_path: Path) -> None:
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["num_trials"] == len(told["trials"]) == len(found.trials)
     assert told["best"] == told["trials"][0]
+    assert told["used"] == found.used.to_dict()
     assert told["num_pairs"] == found.num_pairs
     assert told["default"] == {
         "exponents": {"video": 1, "segment": 1},
         "candidates": {"top_topics": None, "top_videos": None, "min_video_score": None},
         "mean_ap": found.default.mean_ap,
     }
-    assert set(told["cross_validated"]) == {"chosen", "mean_ap", "default_mean_ap"}
+    assert set(told["cross_validated"]) == {
+        *("chosen", "mean_ap", "default_mean_ap", "segments_alone_mean_ap")
+    }
 
 
 def test_ratings_that_cannot_be_searched_on(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from whenabouts.core.errors import UsageError
+from whenabouts.core.errors import RunError, UsageError
 from whenabouts.search import study as study_module
 from whenabouts.search.space import Choice, Interval, Space
 from whenabouts.search.study import PrunedError, Study, Trial
@@ -218,6 +219,29 @@ def test_a_failed_trial_is_kept_with_its_reason(tmp_path: Path) -> None:
     failed, done = study.tried()
     assert (failed.state, failed.value, failed.reason) == ("failed", None, "no memory")
     assert (done.value, done.halves) == (0.5, (0.4, 0.6))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda journal: b"\xff" + journal,
+        lambda journal: journal.replace(b'"trial_id"', b'"triol_id"'),
+        lambda journal: journal.replace(b"{", b"[", 1),
+        lambda journal: journal.replace(b"FloatDistribution", b"FlootDistribution"),
+        lambda journal: journal.replace(b'\\"low\\"', b'\\"law\\"'),
+    ],
+)
+def test_a_damaged_journal_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    study = new_study(tmp_path)
+    run_all(study, 2)
+    path = tmp_path / "study.journal"
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    for call in (study.tried, lambda: run_all(study, 3)):
+        with pytest.raises(RunError, match=r"study\.journal: not a journal of trials"):
+            call()
+    assert path.read_bytes() == damaged
 
 
 def test_without_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,9 @@ class Fuse:
     """Fuse segment scores with video scores: video^a x segment^b, a class at a time; writes Scores.
 
     A filter puts the pairs that are no candidates below all others. With --search the exponents
-    and the filter that rank the rated segments of an index best are found, and used; made-by.json
-    of the result lists every trial.
+    and the filter that rank the rated segments of an index best are found, and used if that pays
+    across halves of the videos; else the segment scores stay as they are. made-by.json of the
+    result lists every trial.
 
     Example: whenabouts fuse scores video-scores -o fused --segment-exponent 2 --top-topics 20
              whenabouts fuse scores video-scores -o fused --search corpus.index --splits v2
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     segments, videos = open_scores(args.segment_scores), open_scores(args.video_scores)
     search = _search(args, args.search, segments, videos) if args.search else None
     if search is not None:
-        settings = search.best.settings
+        settings = search.used.settings
     found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
     with progress("fuse", len(segments.segments), "segments") as bar:
         num_candidates = fuse(
@@ -138,11 +139,17 @@ def _table(search: FusionSearch) -> Iterator[str]:
     )
     cross = search.cross_validated
     if cross is None:
-        yield "too few rated videos to choose on one half of them and score on the other"
+        yield (
+            "too few rated videos to choose on one half of them and score on the other: the "
+            "segment scores stay as they are"
+        )
         return
+    kept = "no gain: the segment scores stay as they are"
+    verdict = "it pays: the best is used" if search.pays else kept
     yield (
         f"chosen on one half of the videos and scored on the other, both ways: mean "
-        f"{cross.mean_ap:.4f}, default {cross.default_mean_ap:.4f}"
+        f"{cross.mean_ap:.4f}, default {cross.default_mean_ap:.4f}, segments alone "
+        f"{cross.segments_alone_mean_ap:.4f}; {verdict}"
     )
 
 

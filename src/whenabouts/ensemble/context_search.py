@@ -131,7 +131,7 @@ def search_context(
         as_it_is=tried.in_order[0],
         cross_validated=None
         if across is None
-        else CrossValidated(across.chosen, across.mean_ap, across.first_mean_ap),
+        else CrossValidated(across.chosen, across.mean_ap, across.of_each[0]),
         num_pairs=len(pairs.score),
     )
 

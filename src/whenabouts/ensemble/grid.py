@@ -32,14 +32,14 @@ class Trial(Generic[Settings]):
 class Across(Generic[Settings]):
     """Means over the two halves of the videos, each scored with what is best on the other.
 
-    chosen: on the first half and on the second; mean_ap: of the chosen; first_mean_ap: of what was
-    tried first, on the same halves. A half has fewer pairs a class than the whole, so these compare
-    with each other, not with the mAP of a trial.
+    chosen: on the first half and on the second; mean_ap: of the chosen; of_each: of each that was
+    tried, on the same halves, in the order they were tried in. A half has fewer pairs a class than
+    the whole, so these compare with each other, not with the mAP of a trial.
     """
 
     chosen: tuple[Settings, Settings]
     mean_ap: float
-    first_mean_ap: float
+    of_each: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,5 @@ def try_each(
     if halves is None:
         return Tried(trials, None)
     on_first, on_second = halves.chosen
-    first_mean_ap = float(mean_aps[0, 1:].mean())
-    return Tried(
-        trials, Across((tried[on_first], tried[on_second]), halves.estimate, first_mean_ap)
-    )
+    of_each = tuple(mean_aps[:, 1:].mean(axis=1).tolist())
+    return Tried(trials, Across((tried[on_first], tried[on_second]), halves.estimate, of_each))

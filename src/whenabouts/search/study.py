@@ -24,7 +24,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
-from whenabouts.core.errors import UsageError
+from whenabouts.core.errors import RunError, UsageError
 from whenabouts.core.lock import try_lock
 from whenabouts.search.space import Choice, Interval, Space, Span, Value
 
@@ -95,15 +95,23 @@ class Study:
         return tuple(_tried(t) for t in self._study().trials if t.state != TrialState.WAITING)
 
     def _study(self) -> Any:
-        backend = JournalFileBackend(str(self.folder / "study.journal"))
+        """Raises RunError where the journal is damaged."""
+        path = self.folder / "study.journal"
         median = optuna.pruners.MedianPruner(STARTUP_TRIALS, n_min_trials=MIN_AT_STEP)
-        return optuna.create_study(
-            study_name="search",
-            direction="maximize",
-            storage=JournalStorage(backend),
-            pruner=median if self.prune else optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
+        try:
+            return optuna.create_study(
+                study_name="search",
+                direction="maximize",
+                storage=JournalStorage(JournalFileBackend(str(path))),
+                pruner=median if self.prune else optuna.pruners.NopPruner(),
+                load_if_exists=True,
+            )
+        except (ValueError, KeyError, TypeError) as error:  # as Optuna lets them through
+            raise RunError(
+                f"not a journal of trials ({type(error).__name__}: {error})",
+                where=path,
+                remedy="restore the file, or search anew into another folder",
+            ) from error
 
     def _interrupted(self) -> tuple[Trial, TextIOWrapper] | None:
         study = self._study()
