@@ -10,8 +10,9 @@ demo: $(STAMP)
 	rm -rf demo
 	$(BIN)/whenabouts demo --out demo
 
+# A process a core, each with one thread: threads that wait for a busy core spin.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests bench
