@@ -14,6 +14,7 @@ from commandline import run
 from small_corpus import index_small
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import evaluate_scores
 from whenabouts.metrics.video import evaluate_videos
 
@@ -124,6 +125,41 @@ def test_the_result_in_words(scored: Path, corpus: Corpus, capsys: Capture) -> N
         f"pairs ({segments['num_positives']} positive)\n"
         f"videos: GAP@20 {videos['gap']:.4f}, mAP {videos['mean_ap']:.4f}, "
         f"Hit@1 {videos['hit_at_one']:.4f}, PERR {videos['perr']:.4f} over 12 videos\n"
+    )
+
+
+def test_halves_are_those_of_the_searches(
+    scored: Path, submission: Path, corpus: Corpus, capsys: Capture
+) -> None:
+    scores, truth = open_scores(scored), corpus.rated(corpus.rows(["v2"]))
+    in_first = first_half(truth.video)
+    assert 0 < in_first.sum() < len(truth)
+    parts = [truth.take(in_first), truth.take(~in_first)]
+    of_parts = [
+        evaluate_scores(part, scores.segments, scores.classes, scores.values) for part in parts
+    ]
+    first, second = (part.to_dict()["mean_ap"] for part in of_parts)
+    plain = evaluated(capsys, scored, corpus.path)
+    assert "mean_ap_of_halves" not in plain["segments"]
+    for target in (scored, submission):
+        told = evaluated(capsys, target, corpus.path, "--halves")["segments"]
+        assert told == {**plain["segments"], "mean_ap_of_halves": [first, second]}
+    lines = run(capsys, "evaluate", scored, corpus.path, "--halves").out.splitlines()
+    assert lines[1] == f"halves of the videos: mAP {first:.4f} and {second:.4f}"
+    assert [lines[0], lines[2]] == run(capsys, "evaluate", scored, corpus.path).out.splitlines()
+
+
+def test_a_half_without_a_positive(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    ids = corpus.video_ids[corpus.rows(["v2"])]
+    of_first = ids[first_half(ids)][0].decode()
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"video,start,class,score\n{of_first},0,{corpus.classes.ids[0]},1.0\n")
+    words = (scored, "--truth", truth, "--halves")
+    assert evaluated(capsys, *words)["segments"]["mean_ap_of_halves"] == [1.0, None]
+    assert (
+        "halves of the videos: mAP 1.0000 and no positives" in run(capsys, "evaluate", *words).out
     )
 
 

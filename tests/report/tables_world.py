@@ -30,6 +30,7 @@ def ensemble(name: str, mean: float, **more: Any) -> dict[str, Any]:
     return {
         "name": name, "paper_public": 0.7957, "paper_private": 0.7864,
         "published_weights": {"nl-1": 1.0}, "weights": {}, "missing": [], **spread(mean),
+        "across_halves": spread(mean + 0.125), "refined": spread(),
         "fused": [{"video": v, "segment": s, **spread(value)} for v, s, value in exponents],
         "searched": spread(),
         **more,
@@ -52,8 +53,10 @@ TABLES: dict[str, Any] = {
         model("student-1", "student", None, 0.4375), model(HOSTILE[0], HOSTILE[3], 0.5, 0.125),
     ],
     "ensembles": [
-        ensemble("E1", 0.5625, searched=SEARCHED), ensemble("E2", 0.3125, missing=["loss2", "nl-2"])
+        ensemble("E1", 0.5625, searched=SEARCHED, refined=spread(0.59375)),
+        ensemble("E2", 0.3125, missing=["loss2", "nl-2"]),
     ],
+    "single": {**spread(0.75, 0.5), "across_halves": spread(0.65625, sd=0.03125)},
     "best": {
         "models": [
             {"name": "deep-1", "recipe": "deep", **spread(0.5)},

@@ -77,16 +77,26 @@ def test_kinds_have_the_names_of_the_paper(tmp_path: Path, group: str) -> None:
 def test_ensembles_with_their_fusions(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     head = next(row for row in page.rows if row[0] == "Ensemble")
-    assert head[2:5] == [f"v {TIMES} s", f"v {TIMES} s²", f"v² {TIMES} s"]
+    assert head[2:6] == ["Halves", f"v {TIMES} s", f"v {TIMES} s²", f"v² {TIMES} s"]
     filtered = "0.25, 1; top topics 20; min video score 0.001"
-    paper = "0.7864 (0.7957)"
+    paper, fused = "0.7864 (0.7957)", ("0.5000", "0.6250", "0.3750")
     assert rows_below(page, "Ensemble") == [
-        ["E1", "0.5625", "0.5000", "0.6250", "0.3750", "0.7500", filtered, "0.6875", paper],
-        ["E2", "0.3125", "0.5000", "0.6250", "0.3750", NONE, NONE, NONE, paper],
+        ["Best single model*", "0.6250", "0.6562± 0.0312", ""],
+        ["E1", "0.5625", "0.6875", *fused, "0.7500", filtered, "0.6875", "0.5938", paper],
+        ["E2", "0.3125", "0.4375", *fused, NONE, NONE, NONE, NONE, paper],
     ]
     told = "E2 lacks loss2, nl-2: the others' weights were raised in proportion."
     assert told in page.text["p"]
     assert not any(text.startswith("E1 lacks") for text in page.text["p"])
+
+
+def test_tables_of_before_have_no_halves_and_nothing_refined(tmp_path: Path) -> None:
+    tables = without("single")
+    for each in tables["ensembles"]:
+        del each["across_halves"], each["refined"]
+    rows = rows_below(page_of(tmp_path, tables), "Ensemble")
+    assert [row[0] for row in rows] == ["E1", "E2"]
+    assert [(row[2], row[-2]) for row in rows] == [(NONE, NONE)] * 2
 
 
 def test_the_deviation_of_an_ensemble_stands_below_its_mean(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_exponents_that_are_no_digit(tmp_path: Path) -> None:
     tables["ensembles"][0]["fused"][0]["segment"] = 0.5
     tables["ensembles"][1]["fused"][0].update(video=0, segment=0.5)
     head = next(row for row in page_of(tmp_path, tables).rows if row[0] == "Ensemble")
-    assert head[2] == f"v⁰ {TIMES} s^0.5"
+    assert head[3] == f"v⁰ {TIMES} s^0.5"
 
 
 def test_our_preset_and_what_each_step_gains(tmp_path: Path) -> None:
@@ -131,6 +141,7 @@ def test_our_preset_alone(tmp_path: Path) -> None:
         each.update(spread())
     for each in tables["ensembles"]:
         each["searched"].update(spread())
+        each["refined"].update(spread())
         for fused in each["fused"]:
             fused.update(spread())
     page = page_of(tmp_path, tables)

@@ -49,6 +49,11 @@ NAN = float("nan")
          r"settings\.exponents\.video is a number"),
         (changed("ensembles", 0, "searched", "cross_validated", to=0.5),
          r"searched\.cross_validated is a table"),
+        (changed("ensembles", 0, "across_halves", to=None), r"\[0\]\.across_halves is a table"),
+        (changed("ensembles", 0, "refined", "mean", to=2), r"refined\.mean is a number"),
+        (changed("single", to=0.5), "single is a table"),
+        (changed("single", "values", 0, to=None), r"single\.values\[0\] is a number"),
+        (changed("single", "across_halves", "sd", to=2), r"single\.across_halves\.sd is a number"),
         (changed("best", to=[1]), "best is a table"),
         (changed("best", "models", 0, "recipe", to=1), r"best\.models\[0\]\.recipe is a text"),
         (changed("best", "steps", 0, "says", to=None), r"best\.steps\[0\]\.says is a text"),
@@ -74,7 +79,7 @@ def test_a_wrong_field_is_named(tmp_path: Path, tables: Any, told: str) -> None:
 
 
 REQUIRED: list[tuple[str | int, ...]] = [
-    *((key,) for key in TABLES if key not in ("best", "chosen")),
+    *((key,) for key in TABLES if key not in ("best", "chosen", "single")),
     *(("models", 0, key) for key in ("name", "group", "paper", "mean", "sd", "values")),
     ("ensembles", 0, "searched"), ("ensembles", 0, "missing"), ("ensembles", 0, "fused"),
     ("best", "models"), ("best", "steps"), ("best", "steps", 0, "settings"),

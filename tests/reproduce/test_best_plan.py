@@ -87,16 +87,16 @@ def test_models_take_the_precision_and_the_device_that_are_asked_for(ours):
 def test_v2_is_scored_averaged_refined_and_evaluated(ours):
     assert words(ours["v2.best-nl"]) == (
         f"predict runs/best-nl {INDEX} -o scores/v2/best-nl --splits v2\n"
-        f"evaluate scores/v2/best-nl {INDEX} --splits v2 --out numbers/best-nl"
+        f"evaluate scores/v2/best-nl {INDEX} --splits v2 --halves --out numbers/best-nl"
     )
     scored = " ".join(f"scores/v2/{name}" for name in NAMES)
     assert all_words(ours["v2.best-mean"]) == (
         f"ensemble {scored} -o scores/v2/best-mean --kind geometric --search {INDEX}\n"
-        f"evaluate scores/v2/best-mean {INDEX} --splits v2 --out numbers/best-mean"
+        f"evaluate scores/v2/best-mean {INDEX} --splits v2 --halves --out numbers/best-mean"
     )
     assert words(ours["v2.best-refined"]) == (
         f"refine scores/v2/best-mean -o scores/v2/best-refined --search {INDEX}\n"
-        f"evaluate scores/v2/best-refined {INDEX} --splits v2 --out numbers/best-refined"
+        f"evaluate scores/v2/best-refined {INDEX} --splits v2 --halves --out numbers/best-refined"
     )
 
 

@@ -98,7 +98,7 @@ def test_final_models_score_the_targets_alone():
 def test_v2_is_scored_evaluated_and_fused_in_all_published_ways(whole):
     assert words(whole["v2.nl-1"]) == (
         f"predict runs/nl-1 {INDEX} -o scores/v2/nl-1 --splits v2\n"
-        f"evaluate scores/v2/nl-1 {INDEX} --splits v2 --out numbers/nl-1"
+        f"evaluate scores/v2/nl-1 {INDEX} --splits v2 --halves --out numbers/nl-1"
     )
     assert "evaluate" not in words(whole["v2.video-logistic"]), "its labels are of videos"
     told = words(whole["v2.E1-fused"]).splitlines()
@@ -110,7 +110,17 @@ def test_v2_is_scored_evaluated_and_fused_in_all_published_ways(whole):
         f"{base} --search {INDEX}",
     ]
     assert len(told) == 8
-    assert told[-1] == f"evaluate scores/v2/E1-fused {INDEX} --splits v2 --out numbers/E1-fused"
+    assert words(whole["v2.E1-refined"]) == (
+        f"refine scores/v2/E1 -o scores/v2/E1-refined --search {INDEX}\n"
+        f"evaluate scores/v2/E1-refined {INDEX} --splits v2 --halves --out numbers/E1-refined"
+    )
+    assert "scores/v2/E1.r2 -o scores/v2/E1.r2-refined" in words(
+        stages(replace(WHOLE, repeats=2))["v2.E1.r2-refined"]
+    )
+    assert (
+        told[-1]
+        == f"evaluate scores/v2/E1-fused {INDEX} --splits v2 --halves --out numbers/E1-fused"
+    )
 
 
 def test_no_truth_of_a_target_is_looked_at(whole):
@@ -166,7 +176,7 @@ def test_repeats_are_whole_sets_and_score_v2_alone():
 def test_tables_want_every_number(whole):
     made = {p for s in whole.values() for p in s.outputs if p.parts[0] == "numbers"}
     assert set(whole["tables"].wanted) == made
-    assert len(made) == 20 + 5 * 5
+    assert len(made) == 20 + 5 * 6
 
 
 def test_the_index_is_made_where_shards_are_given():

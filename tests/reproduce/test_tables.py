@@ -81,6 +81,55 @@ def test_the_ensembles(folder):
     assert first["missing"] == sorted(published.keys() - {"nl-1", "se-1"})
 
 
+def halve(folder: Path, name: str, first: float | None, second: float | None) -> None:
+    path = folder / "numbers" / name / "evaluation.json"
+    told = json.loads(path.read_text())
+    told["segments"]["mean_ap_of_halves"] = [first, second]
+    path.write_text(json.dumps(told))
+
+
+def test_the_best_single_model_is_chosen_on_the_other_half(folder):
+    """NL-1 is best on the first half, where F-Logi-1 is on the second: each gives its other."""
+    assert tables(folder, "small", 2)["single"] == {
+        **spread([0.75, 0.65]), "across_halves": spread([])
+    }  # fmt: skip
+    halve(folder, "nl-1", 0.75, 0.5)
+    halve(folder, "f-logi-1", 0.625, 0.6875)
+    halve(folder, "nl-1.r2", 0.5, 0.75)
+    assert tables(folder, "small", 2)["single"]["across_halves"] == spread([0.5625, 0.625])
+    halve(folder, "f-logi-1", 0.625, None)
+    assert tables(folder, "small", 2)["single"]["across_halves"] == spread([0.625])
+
+
+def test_an_ensemble_has_the_mean_of_its_halves(folder):
+    halve(folder, "E1", 0.75, 0.875)
+    halve(folder, "E1.r2", 0.5, 0.75)
+    found = tables(folder, "small", 2)
+    assert found["ensembles"][0]["across_halves"] == spread([0.8125, 0.625])
+    assert found["ensembles"][1]["across_halves"] == spread([])
+    [e1] = [line for line in markdown(found).splitlines() if line.startswith("| E1 | ")]
+    assert e1.split(" | ")[2] == "0.7188 ± 0.1326"
+
+
+def test_an_ensemble_refined(folder):
+    assert tables(folder, "small", 2)["ensembles"][0]["refined"] == {
+        "settings": None, "cross_validated": None, **spread([])
+    }  # fmt: skip
+    put_numbers(folder, "E1-refined", 0.85, (0.7, None, 0.9))
+    put_numbers(folder, "E1.r2-refined", 0.75, (0.7, None, 0.9))
+    refined = {"alike": 0.05, "smooth": 0.2, "centre": 0.5}
+    across = {"mean_ap": 0.81, "as_it_is_mean_ap": 0.8}
+    kept = {"refined": refined, "search": {"cross_validated": across}}
+    put_made_by(folder, "E1-refined", kept)
+    found = tables(folder, "small", 2)
+    assert found["ensembles"][0]["refined"] == {
+        "settings": refined, "cross_validated": across, **spread([0.85, 0.75])
+    }  # fmt: skip
+    assert found["chosen"] == "E2-fused", "no part of what is published"
+    [e1] = [line for line in markdown(found).splitlines() if line.startswith("| E1 | ")]
+    assert e1.split(" | ")[8] == "0.8000 ± 0.0707"
+
+
 def test_what_is_not_there(folder):
     second, last = tables(folder, "small", 1)["ensembles"][1::3]
     assert (second["mean"], second["missing"], second["weights"]) == (None, [], {})
@@ -136,16 +185,19 @@ def test_markdown(folder):
     assert "| nl-1 | NL | 0.789 | 0.7000 ± 0.0707 |" in lines
     assert "| f-logi-1 | F-Logi | 0.791 | 0.6900 |" in lines
     assert "| student-1 | Student | - | - |" in lines
-    e1 = "| E1 | 0.7500 ± 0.0707 | - | 0.5500 ± 0.0707 | - | 0.8000 | 1, 4; top topics 20 | "
+    e1 = (
+        "| E1 | 0.7500 ± 0.0707 | - | - | 0.5500 ± 0.0707 | - | 0.8000 | 1, 4; top topics 20 | - | "
+    )
     assert f"{e1}0.7864 (0.7957) |" in lines
-    assert "| E2 | - | - | - | - | 0.9000 | - | 0.7774 (0.7868) |" in lines
+    assert "| E2 | - | - | - | - | - | 0.9000 | - | - | 0.7774 (0.7868) |" in lines
+    assert "| best single model* | 0.7000 ± 0.0707 | - |  |  |  |  |  |  |  |" in lines
     assert any(line.startswith("E1 lacks att2-1, att2-2, f-logi-1") for line in lines)
     assert "1 of 2 classes gain. Those that gain most, and those that lose most:" in lines
     assert lines[-2:] == [
         "| Car | 0.5000 | 0.9000 | +0.4000 |",
         "| Dog | 1.0000 | 0.9500 | -0.0500 |",
     ]
-    columns = {line.count("|") for line in lines if line.startswith("| E")}
+    columns = {line.count("|") for line in lines if line.startswith(("| E", "| best single"))}
     assert len(columns) == 1
 
 

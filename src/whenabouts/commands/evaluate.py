@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from whenabouts.core.ranking import refuse_repeated_segments
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.corpus.corpus import Corpus, Ragged, open_corpus
+from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import (
     K,
     SegmentEvaluation,
@@ -55,6 +56,9 @@ class Evaluate:
     """Rated segments from a file instead: .csv or .parquet with video,start,class,score."""
     k: int = K
     """Entries of each class's list that count."""
+    halves: bool = False
+    """Also the mAP of each half of the videos, cut as searches cut them: what is chosen on one half
+    is judged on the other."""
     out: Path | None = None
     """Folder for evaluation.json and classes.csv (AP a class)."""
     json: bool = False
@@ -63,15 +67,23 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Evaluated:
+    """halves: of the segments of the first half of the videos and of the second, if asked for."""
+
     segments: SegmentEvaluation
     videos: VideoEvaluation | None
+    halves: tuple[SegmentEvaluation, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        videos = {"videos": self.videos.to_dict()} if self.videos else {}
-        return {"segments": self.segments.to_dict(), **videos}
+        segments = self.segments.to_dict()
+        if self.halves:
+            segments["mean_ap_of_halves"] = [half.to_dict()["mean_ap"] for half in self.halves]
+        return {"segments": segments, **({"videos": self.videos.to_dict()} if self.videos else {})}
 
     def lines(self) -> list[str]:
-        return [_segment_line(self.segments), *([_video_line(self.videos)] if self.videos else [])]
+        lines = [_segment_line(self.segments)]
+        if self.halves:
+            lines.append(_halves_line(self.to_dict()["segments"]["mean_ap_of_halves"]))
+        return [*lines, _video_line(self.videos)] if self.videos else lines
 
     def write_classes(self, path: Path) -> None:
         write_class_csv(path, self.segments)
@@ -119,9 +131,20 @@ def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVid
     if scores is not None:
         if args.truth is not None:
             _refuse_other_truth(scores, truth)
-        return evaluate_all(scores, truth, corpus, args.splits, args.k)
+        return evaluate_all(scores, truth, corpus, args.splits, args.k, halves=args.halves)
     classes = corpus.classes if corpus else None
-    return Evaluated(evaluate_submission(truth, args.target, args.k, classes), None)
+
+    def of(part: SegmentLabels) -> SegmentEvaluation:
+        return evaluate_submission(part, args.target, args.k, classes)
+
+    return Evaluated(of(truth), None, _of_halves(truth, of) if args.halves else ())
+
+
+def _of_halves(
+    truth: SegmentLabels, evaluated: Callable[[SegmentLabels], SegmentEvaluation]
+) -> tuple[SegmentEvaluation, ...]:
+    in_first = first_half(truth.video)
+    return tuple(evaluated(truth.take(half)) for half in (in_first, ~in_first))
 
 
 def _refuse_other_truth(scores: Scores, truth: SegmentLabels) -> None:
@@ -151,14 +174,24 @@ def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) 
 
 
 def evaluate_all(
-    scores: Scores, truth: SegmentLabels, corpus: Corpus | None, splits: Sequence[str], k: int = K
+    scores: Scores,
+    truth: SegmentLabels,
+    corpus: Corpus | None,
+    splits: Sequence[str],
+    k: int = K,
+    *,
+    halves: bool = False,
 ) -> Evaluated:
-    """Segments and videos in one go, of Scores of segments."""
+    """Segments and videos in one go, of Scores of segments. halves: see `Evaluate`."""
     if corpus is not None:
         refuse_other_videos(scores, corpus)
     _warn_of_leak(scores, splits)
-    segments = evaluate_scores(truth, scores.segments, scores.classes, scores.values, k)
-    return Evaluated(segments, _evaluate_videos(scores, corpus, splits) if corpus else None)
+
+    def of(part: SegmentLabels) -> SegmentEvaluation:
+        return evaluate_scores(part, scores.segments, scores.classes, scores.values, k)
+
+    videos = _evaluate_videos(scores, corpus, splits) if corpus else None
+    return Evaluated(of(truth), videos, _of_halves(truth, of) if halves else ())
 
 
 def evaluate_whole_videos(
@@ -252,6 +285,11 @@ def _segment_line(evaluation: SegmentEvaluation) -> str:
         f"mAP@{told['k']}: {head} over {told['num_classes']:,} classes, "
         f"{told['num_rated']:,} rated pairs ({told['num_positives']:,} positive)"
     )
+
+
+def _halves_line(mean_aps: Sequence[float | None]) -> str:
+    first, second = ("no positives" if each is None else f"{each:.4f}" for each in mean_aps)
+    return f"halves of the videos: mAP {first} and {second}"
 
 
 def _video_line(v: VideoEvaluation) -> str:

@@ -17,6 +17,7 @@ from whenabouts.report.tables_file import (
     Ensemble,
     Model,
     Preset,
+    Single,
     Spread,
     SystemTables,
 )
@@ -106,18 +107,25 @@ def _ensembles(tables: SystemTables) -> Iterator[Markup]:
     heads = [
         head("Ensemble", is_number=False),
         head("Mean"),
+        head("Halves"),
         *(head(_product(*exponents)) for exponents in tables.fusions),
         head("Best fusion*"),
         head("Exponents, filter*", is_number=False),
         head("Across halves"),
+        head("Refined*"),
         head("The paper"),
     ]
     rows = [_ensemble_row(each) for each in tables.ensembles]
-    yield _wide(table("Ensembles and their fusions", heads, rows), 62)
+    if tables.single.found.values:
+        rows.insert(0, _single_row(tables.single, len(heads)))
+    yield _wide(table("Ensembles and their fusions", heads, rows), 72)
     yield tag(
         "p",
-        "Mean: of the members, with the paper's weights. Then products of the video's score v and "
-        f"the segment's s, as published, and the best one of a search. {ACROSS}. The paper: "
+        "Mean: of the members, with the paper's weights. Halves: the mean over the halves of V2's "
+        "videos; of the single models, on each half that which is best on the other, since the "
+        "best of many is chosen on V2 and an ensemble is not. Then products of the video's score "
+        f"v and the segment's s, as published, and the best one of a search. {ACROSS}. Refined: "
+        "the mean, smoothed and centred by video as in our preset, not as published. The paper: "
         "private leaderboard (public).",
     )
     for each in tables.ensembles:
@@ -129,13 +137,22 @@ def _lacks(name: str, members: Sequence[str], so: str) -> Markup:
     return tag("p", f"{shorten(name, 60)} lacks {shorten(', '.join(members), 300)}: {so}")
 
 
+def _single_row(single: Single, num_cells: int) -> Markup:
+    cells = (
+        tag("th", "Best single model*", scope="row"),
+        *map(_narrow, (single.found, single.halves)),
+    )
+    return tag("tr", *cells, tag("td", colspan=num_cells - len(cells)))
+
+
 def _ensemble_row(each: Ensemble) -> Markup:
     return tag(
         "tr",
         tag("th", shorten(each.name, 60), scope="row"),
-        *(_narrow(spread) for spread in (each.found, *each.fused, each.best)),
+        *(_narrow(spread) for spread in (each.found, each.halves, *each.fused, each.best)),
         tag("td", shorten(each.settings, 120) or NONE),
         number(_share(each.across_halves)),
+        _narrow(each.refined),
         number(f"{each.paper_private:.4f} ({each.paper_public:.4f})"),
     )
 

@@ -43,9 +43,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """fused: the published fusions, in the order of `SystemTables.fusions`; best: the fusion that
-    V2 chose, its settings in words, and its mAP across the halves of V2; missing: members that it
-    lacks."""
+    """halves: the mean of the two halves of V2's videos; fused: the published fusions, in the order
+    of `SystemTables.fusions`; best: the fusion that V2 chose, its settings in words, and its mAP
+    across the halves; refined: the mean refined as V2 chose; missing: members that it lacks."""
 
     name: str
     paper_private: float
@@ -56,10 +56,21 @@ class Ensemble:
     best: Spread
     settings: str
     across_halves: float | None
+    halves: Spread
+    refined: Spread
 
     @property
     def is_known(self) -> bool:
-        return any(each.values for each in (self.found, *self.fused, self.best))
+        return any(each.values for each in (self.found, *self.fused, self.best, self.refined))
+
+
+@dataclass(frozen=True)
+class Single:
+    """The best single model of each repeat; halves: on each half that which is best on the
+    other."""
+
+    found: Spread
+    halves: Spread
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class SystemTables:
     measure: str
     models: tuple[Model, ...]
     fusions: tuple[tuple[float, float], ...]
+    single: Single
     ensembles: tuple[Ensemble, ...]
     best_single: str
     chosen: str | None
@@ -135,6 +147,7 @@ def read_tables(path: str | Path) -> SystemTables:
         measure=root.at("measure").text(),
         models=tuple(map(_model, root.at("models").items(MOST_MODELS))),
         fusions=fusions,
+        single=_single(root),
         ensembles=tuple(_ensemble(each, fusions) for each in ensembles),
         best_single=best_single,
         chosen=chosen,
@@ -149,6 +162,18 @@ def _spread(field: Field) -> Spread:
     if (mean.value is None) != (not values):
         raise mean.wrong("null where there are no values, and only there")
     return Spread(mean.share_or_none(), sd.share_or_none(), values)
+
+
+def _spread_if_told(field: Field, name: str) -> Spread:
+    """Of what files of before do not tell."""
+    return _spread(field.table(name)) if field.has(name) else Spread(None, None, ())
+
+
+def _single(root: Field) -> Single:
+    if not root.has("single"):
+        return Single(Spread(None, None, ()), Spread(None, None, ()))
+    field = root.table("single")
+    return Single(_spread(field), _spread_if_told(field, "across_halves"))
 
 
 def _model(field: Field) -> Model:
@@ -176,6 +201,8 @@ def _ensemble(field: Field, fusions: tuple[tuple[float, float], ...]) -> Ensembl
         best=_spread(searched),
         settings=_fusion_in_words(searched.table("settings")) if searched.gives("settings") else "",
         across_halves=_across_halves(searched, "mean_ap"),
+        halves=_spread_if_told(field, "across_halves"),
+        refined=_spread_if_told(field, "refined"),
     )
 
 

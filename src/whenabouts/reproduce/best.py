@@ -21,7 +21,7 @@ from whenabouts.reproduce.late import (
     average_searched,
     refine_as_on_v2,
 )
-from whenabouts.reproduce.repeat import Repeat, evaluate, stage
+from whenabouts.reproduce.repeat import Repeat, evaluate, refinement, stage
 from whenabouts.reproduce.target import Target, numbers, scores
 from whenabouts.workflow.stage import Stage
 
@@ -68,13 +68,9 @@ class BestSet:
         name = self.repeat.named(REFINED)
         segments, out = scores(target, self.repeat.named(MEAN)), scores(target, name)
         stage_name = f"{target.name}.{name}"
+        if target.is_v2:
+            return refinement(stage_name, segments, out, target)
+        chosen = scores(self.repeat.v2, name)
+        commands = refine_as_on_v2(segments, chosen, out)
         spent = cost.of_passes(target.size, target.splits, 2, 1)
-        if not target.is_v2:
-            chosen = scores(self.repeat.v2, name)
-            commands = refine_as_on_v2(segments, chosen, out)
-            return stage(stage_name, commands, out, (segments, chosen), spent)
-        told, index = numbers(name), target.index
-        words = ("refine", str(segments), "-o", str(out), "--search", str(index))
-        evaluated = evaluate(out, target, told)
-        inputs = (segments, index)
-        return stage(stage_name, (words, evaluated), out, inputs, spent, more=(told,))
+        return stage(stage_name, commands, out, (segments, chosen), spent)

@@ -14,6 +14,7 @@ from whenabouts.recipes.published import ENSEMBLES, weights_of_present
 from whenabouts.workflow.stage import Commands, LateCommands
 
 FUSED = "-fused"  # behind the name of an ensemble
+ITS_REFINED = "-refined"  # likewise: its mean refined as our preset's is, to compare with
 MEAN, REFINED = "best-mean", "best-refined"  # of our preset
 GEOMETRIC = ("--kind", "geometric")
 Preset = Literal["published", "best"]
@@ -170,6 +171,13 @@ def mean_ap(numbers: Path) -> float:
     """mAP of segments in a folder that `evaluate --out` wrote; NaN where it is not defined."""
     value = read_json(numbers / "evaluation.json")["segments"]["mean_ap"]
     return float("nan") if value is None else float(value)
+
+
+def halves(numbers: Path) -> tuple[float, float]:
+    """mAP of the halves of the videos, likewise; NaN where it is not told or not defined."""
+    told = read_json(numbers / "evaluation.json")["segments"].get("mean_ap_of_halves")
+    first, second = (float("nan") if each is None else float(each) for each in told or (None,) * 2)
+    return first, second
 
 
 def used_weights(scores: Path) -> dict[str, float]:

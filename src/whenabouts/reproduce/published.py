@@ -8,9 +8,9 @@ from pathlib import Path
 
 from whenabouts.recipes.published import ENSEMBLES, Member, Source, published_weights
 from whenabouts.reproduce import cost
-from whenabouts.reproduce.late import FUSED, average_present, fuse_as_on_v2
-from whenabouts.reproduce.repeat import Repeat, evaluate, run_of, stage, weights_of
-from whenabouts.reproduce.target import EXPONENTS, VIDEO, Target, numbers, scores
+from whenabouts.reproduce.late import FUSED, ITS_REFINED, average_present, fuse_as_on_v2
+from whenabouts.reproduce.repeat import Repeat, evaluate, refinement, run_of, stage, weights_of
+from whenabouts.reproduce.target import EXPONENTS, V2, VIDEO, Target, numbers, scores
 from whenabouts.workflow.stage import Stage
 
 TEACHER = "f-logi-1"
@@ -45,7 +45,8 @@ class PublishedSet:
         names = [m.name for m in self.models]
         for ensemble in ENSEMBLES:
             name = self.repeat.named(ensemble)
-            names += [name, *(_published(name, a, b) for a, b in EXPONENTS), name + FUSED]
+            names += [name, *(_published(name, a, b) for a, b in EXPONENTS)]
+            names += [name + FUSED, name + ITS_REFINED]
         return map(numbers, names)
 
     # ---- training ------------------------------------------------------------------------------
@@ -95,6 +96,8 @@ class PublishedSet:
         for ensemble in ENSEMBLES:
             yield self._ensemble(ensemble, target)
             yield self._fusion(ensemble, target)
+            if target.is_v2:
+                yield self._refined(ensemble, target)
 
     def _video_scores(self, target: Target) -> Iterator[Stage]:
         predicted, name = self.repeat.prediction, self.repeat.named(VIDEO)
@@ -143,6 +146,12 @@ class PublishedSet:
         spent = cost.of_passes(target.size, target.splits, 8, 8)
         made = (*fused.values(), *told.values())
         return stage(stage_name, tuple(words), out, inputs, spent, more=made)
+
+    def _refined(self, ensemble: str, v2: Target) -> Stage:
+        """No part of the published system: it tells how much of our preset's gain is refinement."""
+        name = self.repeat.named(ensemble)
+        out = scores(v2, name + ITS_REFINED)
+        return refinement(f"{V2}.{out.name}", scores(v2, name), out, v2)
 
 
 def _published(name: str, video: int, segment: int) -> str:

@@ -97,7 +97,16 @@ def weights_of(run: Path, *, is_final: bool = False) -> tuple[Path, ...]:
 
 def evaluate(scored: Path, target: Target, out: Path) -> tuple[str, ...]:
     words = ("evaluate", str(scored), str(target.index))
-    return (*words, "--splits", *target.splits, "--out", str(out))
+    return (*words, "--splits", *target.splits, "--halves", "--out", str(out))
+
+
+def refinement(name: str, segments: Path, out: Path, v2: Target) -> Stage:
+    """Refined as V2 chooses, and evaluated."""
+    told = numbers(out.name)
+    words = ("refine", str(segments), "-o", str(out), "--search", str(v2.index))
+    spent = cost.of_passes(v2.size, v2.splits, 2, 1)
+    commands = (words, evaluate(out, v2, told))
+    return stage(name, commands, out, (segments, v2.index), spent, more=(told,))
 
 
 def stage(
