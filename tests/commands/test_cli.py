@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from whenabouts.core.errors import (
     SettingsError,
     UsageError,
 )
+from whenabouts.recipes.table import RECIPES
 
 NEED_OUT = ("pack", "predict", "fuse", "refine", "export", "ensemble", "reproduce")
 RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
@@ -66,6 +69,23 @@ def test_help_of_a_recipe(recipe: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "Example: whenabouts train s-logi corpus.index" in out
     assert "--loop.seed INT" in out
     assert "--optimiser.learning-rate FLOAT" in out
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_setting_of_a_recipe_says_what_it_is(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But those that can have one value alone: the family, the strategy."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip("│ ") for line in run(capsys, "train", recipe, "--help").out.splitlines()]
+    flags = [
+        (line, below)
+        for line, below in pairwise(lines)
+        if re.fullmatch(r"--\S+( (?!\{[^,]*\})\S+)+", line)
+    ]
+    assert len(flags) > 15
+    silent = [line for line, below in flags if below.startswith("(default")]
+    assert silent == []
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """hidden: width of the scoring network; weights: how its outputs become scores."""
+    """How frames of a segment, or segments of a video, are weighted and pooled."""
 
     hidden: int = 256
+    """Width of the scoring network."""
     weights: Literal["sigmoid", "softmax"] = "sigmoid"
+    """How its outputs become weights: sigmoid, divided by their sum, or softmax."""
     num_heads: int = 1
+    """Scores of each position; what is pooled by each is averaged."""
     gated: bool = False
+    """tanh times a sigmoid gate in the hidden layer, in place of relu."""
     eps: float = 1e-6
+    """Added to the sum of the weights, so that nothing is divided by 0."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "hidden", "num_heads")

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DBoF:
-    """num_clusters: K; twin_reduction: how many times fewer a further feature list has."""
+    """Settings of DBoF, a deep bag of frames."""
 
     family: Literal["dbof"] = "dbof"
     num_clusters: int = 4096
+    """K, how many clusters."""
     twin_reduction: int = 8
+    """How many times fewer clusters a further feature list (audio) has."""
     head: VideoHeadSettings = field(
         default_factory=lambda: VideoHeadSettings(context_gate=False, probability_gate=False)
     )

@@ -35,11 +35,14 @@ BLOCK = 1 << 18  # elements; a block of noise stays in the cache of a core
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """width: E, used by `dense`; dropout: share of the embedded values set to 0 in training."""
+    """What frames become before anything is pooled."""
 
     kind: Literal["dense", "identity"] = "dense"
+    """dense, a layer, or identity: the features as they are."""
     width: int = 1024
+    """E, of a dense embedding."""
     dropout: float = 0.5
+    """Share of the embedded values set to 0 in training."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "width")

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameMixSettings:
-    """width: E; per_channel: weights over the frames for each channel, not one set for all."""
+    """The two layers that make a segment of its frames."""
 
     width: int = 1024
+    """E."""
     per_channel: bool = False
+    """Weights over the frames for each channel, not one set for all."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "width")

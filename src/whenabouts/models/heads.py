@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """num_experts: of `moe`, without the dummy."""
+    """What makes probabilities of classes of a feature."""
 
     kind: Literal["logistic", "moe"] = "logistic"
+    """logistic, or moe: a mixture of experts."""
     num_experts: int = 2
+    """Of moe, without the dummy."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_experts")

@@ -65,11 +65,14 @@ class _TwoLevels:
 
 @dataclass(frozen=True)
 class SegmentWindows:
-    """frames: of a window, one from each frame of the segment on; 0, or as many as a segment has:
-    segments are judged as wholes. sharpness: r of the log-mean-exp over a segment's windows."""
+    """Segments judged by the windows in them."""
 
     frames: int = 0
+    """Of a window, one from each frame of the segment on; 0, or as many as a segment has: segments
+    are judged as wholes."""
     sharpness: float = 4.0
+    """r of the log-mean-exp over a segment's windows: towards 0 their mean, the more the nearer
+    their maximum."""
 
     def __post_init__(self) -> None:
         if self.frames < 0:
@@ -129,10 +132,12 @@ class FCFC(_TwoLevels):
 @dataclass(frozen=True)
 class LSE(_AttendedFrames):
     """Settings of LSE: the scores of segments are pooled, not their features. video_attention is
-    not used; sharpness: r of log-mean-exp."""
+    not used."""
 
     family: Literal["lse"] = "lse"
     sharpness: float = 1.0
+    """r of the log-mean-exp over a video's segments: towards 0 their mean, the more the nearer
+    their maximum."""
 
     def __post_init__(self) -> None:
         refuse_not_above_zero(self, "sharpness")

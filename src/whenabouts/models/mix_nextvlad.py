@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MixNeXtVLAD:
-    """member: the settings all members share; temperature: T of the distillation."""
+    """Settings of the mixture. member: those all members share."""
 
     family: Literal["mix-nextvlad"] = "mix-nextvlad"
     member: NeXtVLAD = field(default_factory=NeXtVLAD)
     num_members: int = 3
+    """NeXtVLADs side by side."""
     temperature: float = 3.0
+    """T of the distillation of the mixture into its members."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_members")

@@ -36,12 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MIL:
-    """num_windows: K; num_drawn: windows scored in a training step; sharpness: r."""
+    """Settings of the multiple-instance classifier."""
 
     family: Literal["mil"] = "mil"
     num_windows: int = 16
+    """K windows that cover a video."""
     num_drawn: int = 8
+    """Windows scored in a training step."""
     sharpness: float = 1.0
+    """r of the log-mean-exp over windows: towards 0 their mean, the more the nearer their
+    maximum."""
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:

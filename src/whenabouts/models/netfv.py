@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetFV:
-    """num_clusters: K; twin_reduction: how many times fewer a further feature list has."""
+    """Settings of NetFV: Fisher vectors."""
 
     family: Literal["netfv"] = "netfv"
     num_clusters: int = 96
+    """K, how many clusters."""
     twin_reduction: int = 2
+    """How many times fewer clusters a further feature list (audio) has."""
     head: VideoHeadSettings = field(default_factory=lambda: VideoHeadSettings(hidden=1540))
 
     def __post_init__(self) -> None:

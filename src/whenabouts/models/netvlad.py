@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetVLAD:
-    """num_clusters: K; twin_reduction: how many times fewer a further feature list has."""
+    """Settings of NetVLAD."""
 
     family: Literal["netvlad"] = "netvlad"
     num_clusters: int = 256
+    """K, how many clusters."""
     twin_reduction: int = 2
+    """How many times fewer clusters a further feature list (audio) has."""
     head: VideoHeadSettings = field(default_factory=VideoHeadSettings)
 
     def __post_init__(self) -> None:

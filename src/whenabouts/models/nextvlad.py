@@ -40,19 +40,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NeXtVLAD:
-    """num_clusters: K; groups: G; expansion: G F / D; reduction: of the squeeze gate.
-
-    twin_reduction: how many times fewer clusters and groups a further feature list has.
-    """
+    """Settings of NeXtVLAD."""
 
     family: Literal["nextvlad"] = "nextvlad"
     num_clusters: int = 128
+    """K, how many clusters."""
     groups: int = 8
+    """G: each frame becomes so many narrower vectors."""
     expansion: int = 2
+    """How many times wider the frame is before that."""
     twin_reduction: int = 2
+    """How many times fewer clusters and groups a further feature list (audio) has."""
     dropout: float = 0.5
+    """Share of the pooled values set to 0 in training."""
     hidden: int = 2048
+    """Width of the layer after pooling."""
     reduction: int = 16
+    """How many times narrower the squeeze gate is than that layer."""
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:

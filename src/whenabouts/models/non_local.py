@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NonLocalSettings:
-    """reduction: how many times narrower I is than E."""
+    """The block in which segments of a video look at each other."""
 
     reduction: int = 2
+    """How many times narrower I is than E."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "reduction")

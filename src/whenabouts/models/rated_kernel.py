@@ -47,14 +47,16 @@ AT_ONCE = 1 << 25  # similarities computed at a time, so that memory stays flat
 
 @dataclass(frozen=True)
 class KernelSettings:
-    """prior: p, how much of the head's logit stays; penalty: of the norm of f - p l - b;
-    bandwidth: of the kernel, in median squared distances; answers: A, the share of the head's
-    answers in them."""
+    """How segments are judged by their likeness to rated ones; see the head of the file."""
 
     prior: float = 0.3
+    """p, how much of the head's logit stays."""
     penalty: float = 0.3
+    """How strongly answers are held to p of the head's: of the norm of f - p l - b."""
     bandwidth: float = 1.0
+    """Of the kernel, in median squared distances."""
     answers: float = 0.25
+    """A, the share of the head's answers in them."""
 
     def __post_init__(self) -> None:
         least = {"prior": 0.0, "penalty": LEAST_PENALTY, "bandwidth": LEAST_BANDWIDTH}

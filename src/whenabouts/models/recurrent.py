@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Recurrent:
-    """hidden: width of each direction of the first layer; top: of the second."""
+    """What both have."""
 
     hidden: int = 512
+    """Width of each direction of the first layer."""
     top: int = 1024
+    """Width of the second layer."""
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SqueezeExcitationSettings:
-    """reduction: how many times narrower the squeezed vector is than E."""
+    """The gate on the channels of segments."""
 
     reduction: int = 16
+    """How many times narrower the squeezed vector is than E."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "reduction")

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class VideoHeadSettings:
     hidden: int = 1024
+    """Width of the layer after pooling."""
     context_gate: bool = True
+    """Gate the features before the head."""
     head: HeadSettings = field(default_factory=lambda: HeadSettings("moe"))
     probability_gate: bool = True
+    """Gate the head's probabilities."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "hidden")

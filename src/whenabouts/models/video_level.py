@@ -37,10 +37,11 @@ class VideoLogistic:
 
 @dataclass(frozen=True)
 class VideoMoE:
-    """num_experts: without the dummy."""
+    """Settings of video-moe, a mixture of experts."""
 
     family: Literal["video-moe"] = "video-moe"
     num_experts: int = 2
+    """Without the dummy."""
 
     def __post_init__(self) -> None:
         refuse_sizes_below_one(self, "num_experts")
@@ -48,12 +49,15 @@ class VideoMoE:
 
 @dataclass(frozen=True)
 class VideoMLP:
-    """width: of every h; dropout: share of a block's inner values set to 0 in training."""
+    """Settings of video-mlp."""
 
     family: Literal["video-mlp"] = "video-mlp"
     width: int = 2048
+    """Of every h."""
     num_blocks: int = 2
+    """Residual blocks, one after another."""
     dropout: float = 0.5
+    """Share of a block's inner values set to 0 in training."""
     head: HeadSettings = field(default_factory=lambda: HeadSettings("moe"))
 
     def __post_init__(self) -> None:

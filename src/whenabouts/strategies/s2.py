@@ -34,15 +34,19 @@ from whenabouts.train.settings import Loop, Optimiser, refuse_below
 
 @dataclass(frozen=True)
 class Pretrain:
-    """How the whole network learns from video labels. Lengths are in steps of one batch."""
+    """How the whole network learns from video labels."""
 
     optimiser: Optimiser = field(
         default_factory=lambda: Optimiser(name="adamw", learning_rate=2e-4, clip_norm=1.0)
     )
     batch_size: int = 128
+    """Videos of a step."""
     max_steps: int = 20_000
+    """It ends here, if the plateau does not end it before."""
     evaluate_every: int = 50
+    """Steps between two looks at V2."""
     patience: int = 10
+    """Evaluations without a better V2 mAP before the plateau is declared."""
     max_segments: int = 0
     """Segments of a video drawn anew for each batch; 0 takes all."""
     shift: int = 0
@@ -68,14 +72,15 @@ class Pretrain:
 @dataclass(frozen=True)
 class S2:
     """Settings of S2. negatives: in the fine-tuning, unrated classes as weak negatives. pseudo: in
-    the fine-tuning, pseudo-labels to learn from as well. fine_tuning: by gradient descent, or by
-    kernel logistic regression, which takes neither of them."""
+    the fine-tuning, pseudo-labels to learn from as well."""
 
     kind: Literal["s2"] = "s2"
     pretrain: Pretrain = field(default_factory=Pretrain)
     negatives: Negatives = field(default_factory=Negatives)
     pseudo: Pseudo = field(default_factory=Pseudo)
     fine_tuning: Literal["gradient", "kernel"] = "gradient"
+    """By gradient descent, or by kernel logistic regression, which takes neither weak negatives nor
+    pseudo-labels."""
     kernel: KernelSettings = field(default_factory=KernelSettings)
 
     def __post_init__(self) -> None:

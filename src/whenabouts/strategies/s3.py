@@ -24,16 +24,17 @@ from whenabouts.train.settings import Loop, Optimiser, refuse_below
 class S3:
     """Settings of S3.
 
-    segment_weight: of the segment loss beside the video loss. max_segments: of a video drawn anew
-    for each batch, rated ones first; 0 takes all. sparsity: weight of the sum of a video's
-    attention, an L1 term (STPN: 1e-4). negatives: unrated classes as weak negatives. pseudo:
-    pseudo-labels that carry a segment loss as well; its share does not count here.
+    negatives: unrated classes as weak negatives. pseudo: pseudo-labels that carry a segment loss as
+    well; its share does not count here.
     """
 
     kind: Literal["s3"] = "s3"
     segment_weight: float = 1.0
+    """Of the segment loss beside the video loss."""
     max_segments: int = 0
+    """Of a video drawn anew for each batch, rated ones first; 0 takes all."""
     sparsity: float = 0.0
+    """Weight of the sum of a video's attention, an L1 term (STPN: 1e-4)."""
     negatives: Negatives = field(default_factory=Negatives)
     pseudo: Pseudo = field(default_factory=Pseudo)
 

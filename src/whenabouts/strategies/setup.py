@@ -122,14 +122,13 @@ def _rated_of(corpus: Corpus, split: Split) -> SegmentLabels:
 
 @dataclass(frozen=True)
 class Negatives:
-    """Unrated classes of rated segments as weak negatives, by weight.
-
-    unrated: of every unrated class. outside: of those that the labels of the segment's video leave
-    out, where that is more (the challenge's 2nd and 7th places do so; 0.5 there).
-    """
+    """Unrated classes of rated segments as weak negatives, by weight."""
 
     unrated: float = 0.0
+    """Weight of every unrated class."""
     outside: float = 0.0
+    """Of those that the labels of the segment's video leave out, where that is more (0.5 at the
+    challenge's 2nd and 7th places)."""
 
     def __post_init__(self) -> None:
         for name in ("unrated", "outside"):

@@ -41,13 +41,15 @@ from whenabouts.train.settings import Loop, Optimiser, refuse_below
 class Polish:
     """A last phase that keeps the moving average of the weights; 0 epochs leave it out.
 
-    half_life: steps in which an old weight loses half its part. The 2018 winner: two epochs at
-    8e-5, half-life about 2000 steps.
+    The 2018 winner: two epochs at 8e-5, half-life about 2000 steps.
     """
 
     epochs: float = 0.0
+    """How long it is, in passes over the videos."""
     learning_rate: float = 8e-5
+    """Of all of it."""
     half_life: int = 2000
+    """Steps in which an old weight loses half its part."""
 
     def __post_init__(self) -> None:
         refuse_below("epochs", self.epochs, 0)
@@ -56,19 +58,18 @@ class Polish:
 
 @dataclass(frozen=True)
 class VideoLabels:
-    """Settings of the video classifier's training.
-
-    num_frames: drawn of each video, with replacement. head_l2: weight of half the squared norm of
-    the head's weights. teacher: Scores of videos that are learned from beside the labels, with
-    teacher_weight for their part of the loss (the 2018 winner: 0.5).
-    """
+    """Settings of the video classifier's training."""
 
     kind: Literal["video-labels"] = "video-labels"
     num_frames: int = NUM_DRAWN
+    """Drawn of each video, with replacement."""
     head_l2: float = 0.0
+    """Weight of half the squared norm of the head's weights."""
     polish: Polish = field(default_factory=Polish)
     teacher: str = ""
+    """Scores of videos that are learned from beside the labels."""
     teacher_weight: float = 0.5
+    """Of their part of the loss (the 2018 winner: 0.5)."""
 
     def __post_init__(self) -> None:
         refuse_below("num_frames", self.num_frames, 1)

@@ -12,17 +12,21 @@ from whenabouts.core.errors import SettingsError
 class Optimiser:
     """Adam or AdamW, and how the learning rate falls.
 
-    The rate at a step is learning_rate * decay ** (examples seen / decay_examples), after
-    `warmup_steps` of linear rise. weight_decay is of matrices alone: decoupled under adamw, L2
-    under adam.
+    The rate at a step is learning_rate * decay ** (examples seen / decay_examples).
     """
 
     name: Literal["adam", "adamw"] = "adam"
+    """adam, or adamw, whose weight decay is decoupled."""
     learning_rate: float = 0.01
+    """Of the first steps, after the warmup."""
     weight_decay: float = 0.0
+    """Of matrices alone: decoupled under adamw, L2 under adam."""
     decay: float = 0.95
+    """The rate falls by this factor with every decay-examples examples, smoothly."""
     decay_examples: int = 4_000_000
+    """Segments, or videos where these are learned from."""
     warmup_steps: int = 0
+    """Steps of a linear rise to the learning rate."""
     clip_norm: float = 0.0
     """Largest L2 norm of the whole gradient; 0 does not clip."""
 
@@ -44,13 +48,17 @@ class Loop:
     """
 
     batch_size: int = 1024
+    """Segments of a step, or videos where these are learned from, over all processes."""
     max_steps: int = 20_000
+    """Training ends here, if the plateau does not end it before."""
     evaluate_every: int = 20
+    """Steps between two looks at V2."""
     patience: int = 20
     """Evaluations without a better V2 mAP before the plateau is declared."""
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints; how often changes what a crash costs, never the result."""
     seed: int = 0
+    """Of first weights, order of examples and dropout: the same seed gives the same weights."""
     average_half_life: int = 0
     """Steps in which an old weight loses half its part in the exponential moving average that is
     looked at and kept; 0 keeps the weights as they are."""
