@@ -1,4 +1,4 @@
-"""`make bench`: measure everything that the README claims about speed; writes bench/results.json.
+"""`make bench`: measure what docs/speed.md claims; writes bench/results.json.
 
     python bench/run.py [--quick] [--out FILE]
 

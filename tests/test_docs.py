@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```.*?$(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(whenabouts [^`]+)`(?!`)")
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w.-]*")
 
 
@@ -87,6 +88,12 @@ def test_commands_on_the_pages_are_real(
         called = (command, rest[0])
     flags = {word.split("=")[0] for word in rest if FLAG.fullmatch(word.split("=")[0])}
     assert flags <= flags_of(called, known, capsys) | {"--help", "-h"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link.split("#")[0] for link in LINK.findall(page.read_text())]
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_readme_names_every_command() -> None:
