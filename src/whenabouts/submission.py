@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
-from whenabouts.core.classes import MAX_CLASS, ClassOrder
+from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import SubmissionError
 from whenabouts.core.ranking import (
     BUDGET_BYTES,
@@ -48,8 +48,6 @@ def write_submission(
     segments; SubmissionError if a video id or a start cannot stand in the file.
     """
     assert k >= 1
-    if max(classes.ids, default=0) > MAX_CLASS:
-        raise SubmissionError(f"class {max(classes.ids)}", rule=f"class ids are 0..{MAX_CLASS}")
     refuse_misfit(segments, classes, values)
     tokens = _tokens(segments)
 

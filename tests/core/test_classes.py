@@ -50,6 +50,18 @@ def test_repeated_id_is_refused():
         ClassOrder.of([1, 2, 1])
 
 
+@pytest.mark.parametrize("ids", [(-1,), (3, 2**31)])
+def test_an_id_out_of_range_is_refused(ids: tuple[int, ...]) -> None:
+    with pytest.raises(LabelsError, match=rf"class {ids[-1]}; class ids are 0 to 2147483647"):
+        ClassOrder.of(ids)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c"), ()])
+def test_each_class_has_one_name(names: tuple[str, ...]) -> None:
+    with pytest.raises(LabelsError, match=rf"2 classes have {len(names)} names; each has one"):
+        ClassOrder((3, 1), names)
+
+
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path

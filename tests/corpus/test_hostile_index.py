@@ -129,9 +129,9 @@ def test_a_column_that_is_missing(index: Path, name: str) -> None:
         ({"dataset": 3}, "header.dataset: the value is 3"),
         ({"shards": "s"}, "header.shards: the value is 's'"),
         ({"shards": [{"path": "s"}]}, r"header.shards\[0\]: no role, size, mtime_ns"),
-        ({"classes": {"ids": [7, 8], "names": ["x"]}}, "2 classes, 1 names"),
+        ({"classes": {"ids": [7, 8], "names": ["x"]}}, "2 classes have 1 names"),
         ({"classes": {"ids": [7, 7], "names": ["", ""]}}, "a class id stands twice"),
-        ({"classes": {"ids": [7, -8], "names": ["", ""]}}, "class -8 is not in 0 to"),
+        ({"classes": {"ids": [7, -8], "names": ["", ""]}}, "class -8; class ids are 0 to"),
         ({"classes": {"ids": ["7"], "names": [""]}}, r"header.classes.ids\[0\]: the value is '7'"),
     ],
 )

@@ -26,15 +26,23 @@ MAX_CLASS = 2**31 - 1  # an index stores classes as int32
 
 @dataclass(frozen=True)
 class ClassOrder:
-    """Column k of every score array is class `ids[k]`, called `names[k]` ("" where unnamed)."""
+    """Column k of every score array is class `ids[k]`, called `names[k]` ("" where unnamed).
+
+    Raises LabelsError where that is no order: an id twice or out of range, not one name a class.
+    """
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        assert len(self.ids) == len(self.names), "one name a class"
+        if len(self.ids) != len(self.names):
+            fact = f"{len(self.ids)} classes have {len(self.names)} names"
+            raise LabelsError(fact, rule='each has one, "" where it has none')
         if len(set(self.ids)) != len(self.ids):
             raise LabelsError("a class id stands twice in the class order", rule="ids are unique")
+        wrong = [i for i in self.ids if not 0 <= i <= MAX_CLASS]
+        if wrong:
+            raise LabelsError(f"class {wrong[0]}", rule=f"class ids are 0 to {MAX_CLASS}")
 
     @classmethod
     def of(cls, ids: Iterable[int], vocabulary: dict[int, str] | None = None) -> ClassOrder:

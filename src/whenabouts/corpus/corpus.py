@@ -217,13 +217,13 @@ def open_corpus(path: str | Path) -> Corpus:
     """
     path = Path(path)
     index = read_index(path)
-    table = index.columns
+    header, table = index.header, index.columns
     split_names = table["split"].to_numpy()
     return Corpus(
         path=path,
-        dataset=index.dataset,
-        classes=index.classes,
-        shard_paths=tuple(_check_shard(path, shard) for shard in index.shards),
+        dataset=header.dataset,
+        classes=header.classes,
+        shard_paths=tuple(_check_shard(path, shard) for shard in header.shards),
         video_ids=index.ids,
         split=np.select([split_names == s for s in SPLITS], range(len(SPLITS)), -1).astype(np.int8),
         num_frames=table["frames"].to_numpy(),
@@ -234,8 +234,8 @@ def open_corpus(path: str | Path) -> Corpus:
         shard=table["shard"].to_numpy(),
         record_offset=table["offset"].to_numpy(),
         record_length=table["length"].to_numpy(),
-        places=tuple(_places(table, feature.name) for feature in index.dataset.features),
-        topics=index.topics,
+        places=tuple(_places(table, feature.name) for feature in header.dataset.features),
+        topics=header.topics,
     )
 
 

@@ -15,9 +15,8 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +33,7 @@ from whenabouts.core.tables import read_table, video_ids, write_table
 from whenabouts.corpus.dataset import DatasetSettings
 from whenabouts.corpus.detect import detect_dataset
 from whenabouts.corpus.entries import Entry, read_entry
-from whenabouts.corpus.index_table import FORMAT, KEY, Shard
+from whenabouts.corpus.index_table import FORMAT, KEY, Header, Shard
 from whenabouts.corpus.ratings import Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
 from whenabouts.records.framing import BadSpan, Span, scan_records
@@ -126,7 +125,8 @@ def build_index(
         )
     order = _class_order(table, classes, vocabulary or {})
     topics = _topics(table, order, vocabulary or {})
-    _write_index(index_path, table, dataset, order, topics, described)
+    relative = tuple(_relative(shard, index_path) for shard in described)
+    _write_index(index_path, table, Header(FORMAT, dataset, order, relative, topics))
     _write_left_out(index_path, report)
     shutil.rmtree(_parts_dir(index_path))
     return report
@@ -263,22 +263,8 @@ def _merge(jobs: list[IndexJob], report: IndexReport) -> pa.Table:
     return table
 
 
-def _write_index(
-    index_path: Path,
-    table: pa.Table,
-    dataset: DatasetSettings,
-    classes: ClassOrder,
-    topics: ClassOrder,
-    shards: list[Shard],
-) -> None:
-    header = {
-        "format": FORMAT,
-        "dataset": to_dict(dataset),
-        "classes": asdict(classes),
-        "topics": asdict(topics),
-        "shards": [_relative(shard, index_path) for shard in shards],
-    }
-    metadata = {KEY: json.dumps(header)}
+def _write_index(index_path: Path, table: pa.Table, header: Header) -> None:
+    metadata = {KEY: json.dumps(to_dict(header))}
     with atomic_path(index_path) as partial:
         write_table(table.replace_schema_metadata(metadata), partial)
 
@@ -318,14 +304,14 @@ def _drop_repeated_ids(table: pa.Table, paths: list[str], report: IndexReport) -
     return table.filter(pa.array(~repeated)) if repeated.any() else table
 
 
-def _relative(shard: Shard, index_path: Path) -> dict[str, Any]:
+def _relative(shard: Shard, index_path: Path) -> Shard:
     """Shards are named relative to the index, so that both can move together.
 
     Links to folders are followed first: "..", to the system, is the parent of what a link names.
     """
     path = Path(shard.path)
     name = os.path.relpath(path.parent.resolve() / path.name, index_path.parent.resolve())
-    return {**asdict(shard), "path": name}
+    return replace(shard, path=name)
 
 
 def _write_left_out(index_path: Path, report: IndexReport) -> None:

@@ -7,7 +7,7 @@ something else of them must not become wrong numbers.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from whenabouts.core.classes import MAX_CLASS, ClassOrder
+from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import CorpusError, LabelsError, SettingsError
 from whenabouts.core.settings import from_dict
 from whenabouts.core.tables import TableError, checked, read_table, refuse_repeated_ids, video_ids
@@ -42,41 +42,22 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Classes:
-    ids: tuple[int, ...]
-    names: tuple[str, ...]
-
-    @property
-    def order(self) -> ClassOrder:
-        """Raises TableError or LabelsError where it is none."""
-        if len(self.ids) != len(self.names):
-            raise TableError(f"{len(self.ids)} classes, {len(self.names)} names")
-        wrong = [i for i in self.ids if not 0 <= i <= MAX_CLASS]
-        if wrong:
-            raise TableError(f"class {wrong[0]} is not in 0 to {MAX_CLASS}")
-        return ClassOrder(self.ids, self.names)
-
-
-@dataclass(frozen=True)
 class Header:
     """What the metadata of an index hold; topics: names of classes that videos are labelled with
     and that are not evaluated (older indexes have none)."""
 
     format: int
     dataset: DatasetSettings
-    classes: Classes
+    classes: ClassOrder
     shards: tuple[Shard, ...]
-    topics: Classes = Classes((), ())
+    topics: ClassOrder = field(default_factory=lambda: ClassOrder((), ()))
 
 
 @dataclass(frozen=True)
 class IndexTable:
-    """columns: one row a video, as `schema_of` has them; ids: bytes [V]; topics: see `Header`."""
+    """columns: one row a video, as `schema_of` has them; ids: bytes [V]."""
 
-    dataset: DatasetSettings
-    classes: ClassOrder
-    topics: ClassOrder
-    shards: tuple[Shard, ...]
+    header: Header
     columns: pa.Table
     ids: NDArray[np.bytes_]
 
@@ -116,14 +97,13 @@ def read_index(path: Path) -> IndexTable:
         raise CorpusError(str(error), where=path, rule=rule, remedy=REMEDY) from error
     header = _header(path, table.schema)
     try:
-        classes, topics = header.classes.order, header.topics.order
         columns = checked(table, schema_of(header.dataset))
         ids = video_ids(columns["id"])
         refuse_repeated_ids(ids)
         _check_values(columns, ids, header)
-    except (TableError, LabelsError) as error:
+    except TableError as error:
         raise CorpusError(str(error), where=path, rule=_RULE, remedy="index again") from error
-    return IndexTable(header.dataset, classes, topics, header.shards, columns, ids)
+    return IndexTable(header, columns, ids)
 
 
 _RULE = "an index says of its shards what 'whenabouts index' found in them"
@@ -142,7 +122,7 @@ def _header(path: Path, schema: pa.Schema) -> Header:
         raise CorpusError(fact, where=path, rule=f"it must be {known}", remedy=REMEDY)
     try:
         return from_dict(Header, values, "header")
-    except SettingsError as error:
+    except (SettingsError, LabelsError) as error:
         raise CorpusError(str(error), where=path, rule=_RULE, remedy="index again") from error
 
 
