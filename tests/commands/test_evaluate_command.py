@@ -297,6 +297,16 @@ def test_a_truth_of_other_videos_is_refused(scored: Path, tmp_path: Path, capsys
     assert f"{scored}: none of the 2 rated segments is scored; a rated segment that is" in err
 
 
+def test_a_truth_of_the_first_row_alone_is_taken(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    segments = open_scores(scored).segments
+    video, start_s = segments.video_ids[segments.video[0]].decode(), segments.starts_s[0]
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"video,start,class,score\n{video},{start_s},{corpus.classes.ids[0]},1\n")
+    assert evaluated(capsys, scored, "--truth", truth)["segments"]["mean_ap"] == 1
+
+
 def test_numbers_do_not_go_where_they_would_replace_something(
     scored: Path, corpus: Corpus, capsys: Capture
 ) -> None:

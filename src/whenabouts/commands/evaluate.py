@@ -114,7 +114,6 @@ def main(arguments: Sequence[str]) -> None:
     corpus = open_corpus(args.index) if args.index else None
     result = _evaluate(args, corpus)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "evaluation.json", result.to_dict())
         result.write_classes(args.out / "classes.csv")
     give(result.to_dict(), result.lines(), as_json=args.json)
