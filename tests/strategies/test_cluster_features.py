@@ -83,7 +83,15 @@ def test_processes_have_parts_of_one_sample(odd_corpus: Corpus) -> None:
 
 @pytest.mark.parametrize(
     ("frames", "k", "sampled"),
-    [(1000, 64, 1000), (300_000, 1000, 256_000), (800_000_000, 10_000, 2_560_000)],
+    [
+        (1000, 64, 1000),
+        (300_000, 1000, 256_000),
+        (800_000_000, 10_000, 2_560_000),
+        (256, 64, 256),
+        (255, 63, 255),
+        (20, 5, 20),
+        (3, 1, 3),
+    ],
 )
 def test_sizes_follow_the_number_of_frames(frames: int, k: int, sampled: int) -> None:
     assert (Clustering().num_clusters(frames), Clustering().num_sampled(frames)) == (k, sampled)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE_CHUNK = 4096  # frames
-FRAMES_A_CLUSTER = 300
+FRAMES_A_CLUSTER, LEAST_A_CLUSTER = 300, 4
 FEWEST, MOST = 64, 10_000
 DRAW = 2  # tells the draw of frames from other draws of the same seed
 
@@ -55,7 +55,8 @@ class Clustering:
     """How frames are clustered."""
 
     k: int = 0
-    """Number of clusters; 0: a 300th of the frames, at least 64, at most 10,000."""
+    """Number of clusters; 0: a 300th of the frames, at least 64 (of few frames a quarter), at most
+    10,000."""
     dims: int = 256
     """Principal components that are kept, at most; each is scaled to variance 1."""
     sample_frames: int = 0
@@ -78,7 +79,8 @@ class Clustering:
 
     def num_clusters(self, num_frames: int) -> int:
         """k for so many frames in all."""
-        return self.k or int(np.clip(num_frames // FRAMES_A_CLUSTER, FEWEST, MOST))
+        wanted = int(np.clip(num_frames // FRAMES_A_CLUSTER, FEWEST, MOST))
+        return self.k or max(1, min(wanted, num_frames // LEAST_A_CLUSTER))
 
     def num_sampled(self, num_frames: int) -> int:
         wanted = self.sample_frames or 256 * self.num_clusters(num_frames)
