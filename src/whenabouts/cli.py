@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ COMMANDS = {
     "export": "put trained runs in a bundle: 8-bit weights, one folder that predict takes",
 }
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell tells of SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,13 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"whenabouts {__version__}")
         return 0
     try:
-        return _run(words[0], words[1:])
+        code = _run(words[0], words[1:])
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         return _fail(f"whenabouts: {error}", 2)
     except InterruptedRunError as error:
         return _fail(f"whenabouts: {error}", INTERRUPTED)
     except WhenaboutsError as error:
         return _fail(f"whenabouts: {error}", 1)
+    except BrokenPipeError:  # whoever read this has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OSError as error:
         return _fail(f"whenabouts: {error.filename or words[0]}: {error.strerror or error}", 1)
     except KeyboardInterrupt:

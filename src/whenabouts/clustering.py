@@ -320,5 +320,5 @@ def _refuse_missing_engine(engine: Engine) -> None:
         raise UsageError(
             "faiss is not installed",
             where="engine",
-            remedy="pip install 'whenabouts[faiss]', or choose torch or auto",
+            remedy="pip install faiss-cpu, or choose torch or auto",
         )

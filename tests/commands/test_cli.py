@@ -160,6 +160,23 @@ def test_a_command_gets_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [["out", "--seed", "3"], ["other"]]
 
 
+def test_who_stops_listening_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "import importlib, sys, types\n"
+        "from whenabouts import cli\n"
+        "told = types.SimpleNamespace(main=lambda words: print('x' * 1_000_000))\n"
+        "cli.importlib = types.SimpleNamespace(import_module=lambda name: told)\n"
+        "sys.exit(cli.main(['evaluate']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 # ---- what is loaded, and as which program --------------------------------------------------------
 
 HELP = """

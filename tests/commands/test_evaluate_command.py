@@ -205,10 +205,46 @@ def test_videos_without_labels_are_left_out(
         words = "predict", trained, corpus.path, "-o", tmp_path / name, "--splits", *splits
         assert run(capsys, *words).code == 0
     words = (corpus.path, "--splits", "v2", "test")
-    some, none = (evaluated(capsys, tmp_path / name, *words) for name in ("some", "none"))
-    assert some["videos"]["num_videos"] == 12
+    assert evaluated(capsys, tmp_path / "some", *words)["videos"]["num_videos"] == 12
+    truth, segments = tmp_path / "truth.csv", open_scores(tmp_path / "none").segments
+    video = segments.video_ids[segments.video[0]].decode()
+    rated = f"{video},{segments.starts_s[0]},{corpus.classes.ids[0]},1"
+    truth.write_text(f"video,start,class,score\n{rated}\n")
+    none = evaluated(capsys, tmp_path / "none", *words, "--truth", truth)
     assert "videos" not in none
-    assert none["segments"]["num_listed"] == 0
+    assert none["segments"]["num_listed"] == 1
+
+
+def test_scores_of_other_splits_are_refused(
+    trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    scores, page = tmp_path / "test", tmp_path / "page.html"
+    words = "predict", trained, corpus.path, "-o", scores, "--splits", "test"
+    assert run(capsys, *words).code == 0
+    for command in (("evaluate",), ("report", "-o", page)):
+        code, out, err = run(capsys, command[0], scores, corpus.path, *command[1:])
+        assert (code, out) == (2, "")
+        assert f"{scores}: none of the " in err
+        assert "pass --splits as they were predicted" in err
+    assert not page.exists()
+
+
+def test_a_note_where_rated_pairs_are_missing(
+    trained: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    truth = write_truth(tmp_path / "truth.csv", corpus, ["v1", "v2"])
+    rated = corpus.rated(corpus.rows(["v1", "v2"]))
+    missing = len(corpus.rated(corpus.rows(["v1"])))
+    scores, submission = tmp_path / "v2", tmp_path / "v2.csv"
+    assert run(capsys, "predict", trained, corpus.path, "-o", scores, "--splits", "v2").code == 0
+    assert run(capsys, "submit", scores, "-o", submission).code == 0
+    for target, done in ((scores, "scored"), (submission, "listed")):
+        code, _, err = run(capsys, "evaluate", target, "--truth", truth)
+        assert code == 0
+        assert err == (
+            f"note: {target}: {missing:,} of {len(rated):,} rated pairs are not {done}, and count "
+            "as ranked last\n"
+        )
 
 
 def test_videos_of_other_splits_are_left_out(scored: Path, corpus: Corpus, capsys: Capture) -> None:

@@ -140,6 +140,7 @@ def test_a_bundle_of_video_classifiers_scores_videos(
         (["video"], ["--max-size", "1GiB"], 2, "--max-size: '1GiB' is no size"),
         (["video"], ["--max-size", "1kB"], 1, "--max-size is 1,000 bytes; leave runs out"),
         (["netvlad", "wide"], [], 1, "wide: it scores segments, not whole videos"),
+        (["video", "video"], [], 2, "video: these runs stand twice among the members"),
         (["gone"], [], 1, "gone: no recipe.json here"),
         (["."], [], 1, "no recipe.json here; a run is a folder"),
     ],

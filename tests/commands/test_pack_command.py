@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,25 @@ def test_rubbish(name: str, tmp_path: Path, capsys: Capture) -> None:
     assert f"{name}: it cannot be read" in err
 
 
+def test_a_name_that_is_not_utf8(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "f", a=GOOD)
+    (tmp_path / "f" / "a.npy").rename(tmp_path / "f" / os.fsdecode(b"b\xffd.npy"))
+    code, _, err = run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "p")
+    assert code == 2
+    assert "cannot be the id of a video" in err
+
+
+def test_ratings_are_on_the_grid_of_the_data_set_given(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "f", a=GOOD)
+    assert run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "p").code == 0
+    (tmp_path / "r.csv").write_text("video,start,class,score\na,3,7,1\n")
+    words = ("--dataset", tmp_path / "p" / "dataset.json", "--ratings", tmp_path / "r.csv")
+    code, _, err = run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "q", *words)
+    assert code == 1
+    assert "r.csv: a rated segment of video 'a' starts at 3 s; segments start at multiples" in err
+    assert not (tmp_path / "q").exists()
+
+
 def test_wrong_use(tmp_path: Path, capsys: Capture) -> None:
     put(tmp_path / "f", a=GOOD)
     put(tmp_path / "f" / "g", a=GOOD)
@@ -255,12 +275,17 @@ def test_wrong_use(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "x.txt").touch()
     (tmp_path / "r.csv").write_text("video,start,class,score\na,3,7,1\n")
+    (tmp_path / "n.csv").write_text("video,start,class,score\na,-5,7,1\n")
+    (tmp_path / "c.csv").write_text("video,start,class,score\na,0,-7,1\n")
+    (tmp_path / "s.csv").write_text("video,start,class,score\na.npy,0,7,1\n")
+    (tmp_path / "o.csv").write_text("video,class\nx,1\ny,1\n")
     (tmp_path / "l.csv").write_text("video,class\na,-1\n")
     out = ("-o", tmp_path / "p")
     for words, code, told in (
         ((tmp_path / "f", *out), 2, "a.npy has the same name; the name of a file is the id of its"),
         ((tmp_path / "space", *out), 2, "'a b' cannot be the id of a video"),
-        ((tmp_path / "none", *out), 2, "no feature files given"),
+        ((tmp_path / "none", *out), 2, f"{tmp_path / 'none'}: no feature file there; a video is"),
+        ((tmp_path / "gone", *out), 2, f"{tmp_path / 'gone'}: no such file or folder"),
         ((tmp_path / "x.txt", *out), 2, "x.txt: no feature file; they end in .npy or .npz"),
         ((tmp_path / "f" / "g", "-o", tmp_path / "f"), 2, "f: there is something already"),
         ((tmp_path / "f" / "g", *out, "--range", 1, 1), 2, "data set 'own': segment_s"),
@@ -269,8 +294,22 @@ def test_wrong_use(tmp_path: Path, capsys: Capture) -> None:
         ((tmp_path / "f" / "g", *out, "--dataset", "yt8m-video"), 2, "packed are frames"),
         ((tmp_path / "f" / "g", *out, "--dataset", "yt8m", "--segment-s", 3), 2, "says all of it"),
         ((tmp_path / "f" / "g", *out, "--ratings", tmp_path / "r.csv"), 1, "starts at 3 s"),
+        (
+            (tmp_path / "f" / "g", *out, "--ratings", tmp_path / "n.csv"),
+            1,
+            "n.csv: a rated segment ",
+        ),
+        ((tmp_path / "f" / "g", *out, "--ratings", tmp_path / "n.csv"), 1, "starts at -5 s"),
+        ((tmp_path / "f" / "g", *out, "--ratings", tmp_path / "c.csv"), 1, "has class -7"),
+        (
+            (tmp_path / "f" / "g", *out, "--ratings", tmp_path / "s.csv"),
+            1,
+            "s.csv: none of its 1 videos has a file, such as 'a.npy'; a video's id is the name of",
+        ),
+        ((tmp_path / "f" / "g", *out, "--labels", tmp_path / "o.csv"), 1, "o.csv: none of its 2"),
+        ((tmp_path / "f" / "g", *out, "--labels", tmp_path / "g.csv"), 1, "g.csv: no such file"),
         ((tmp_path / "f" / "g", *out, "--labels", tmp_path / "l.csv"), 1, "l.csv: class -1"),
-        ((tmp_path / "f" / "g", *out, "--labels", tmp_path / "x.txt"), 1, "not a Parquet file"),
+        ((tmp_path / "f" / "g", *out, "--labels", tmp_path / "x.txt"), 1, "x.txt: Empty CSV file"),
     ):
         found = run(capsys, "pack", *words)
         assert (found.code, found.out) == (code, ""), words

@@ -25,6 +25,7 @@ from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.recipes import best
 from whenabouts.reproduce.request import Request, write_request
+from whenabouts.workflow.lock import locked
 
 # One logistic model, the video classifier, and what is made of them.
 REDUCED = ("train.video-logistic", "train.s-logi", "v2.video-logistic", "v2.s-logi", "v2.E2",
@@ -296,6 +297,15 @@ def test_a_folder_of_other_things_is_left_alone(corpus: Corpus, tmp_path, capsys
     assert code == 2
     assert "stages replace what lies where they write; choose a new folder" in err
     assert os.listdir(tmp_path) == ["thesis.tex"]  # noqa: PTH208 - the names alone
+
+
+def test_a_call_that_is_refused_leaves_what_the_folder_is_for(copied, capsys):
+    before = (copied / "reproduce.json").read_bytes()
+    with locked(copied):
+        code, _, err = run(capsys, "reproduce", "-o", copied, "--scale", "paper", "--seeds", "3")
+    assert code == 1
+    assert "another call is at work here" in err
+    assert (copied / "reproduce.json").read_bytes() == before
 
 
 # ---- where stages run ----------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_each_setting_of_the_fusion_as_two_commands(
         (("a", "--weights", 1), "weights or a kind of mean for one Scores; name more Scores"),
         (("a", "--kind", "rank"), "weights or a kind of mean for one Scores; name more Scores"),
         (("a", "b", "--weights", 1), "1 weights for 2 members"),
+        (("a", "b", "./a"), "a: these Scores stand twice among the members; name them once"),
         (("a", "b", "--videos", "v", "--video-exponent", -1), "exponents are at least 0"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from whenabouts.recipes.logistic import f_logi
 from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.s2 import S2
 from whenabouts.strategies.video_labels import VideoLabels
+from whenabouts.train import fit as fit_module
 from whenabouts.train import log as log_module
+from whenabouts.train.checkpoint import save_weights
 from whenabouts.train.run import open_run
 
 STEPS = 20
@@ -144,6 +147,35 @@ def test_a_final_run_stays_final(
     assert run(capsys, *words, "--resume").code == 0
     assert json.loads((out / "run.json").read_text()) == before
     assert before["trained_on"] == ["v1", "v2"]
+
+
+def test_a_final_phase_that_was_begun_is_ended(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Also where --resume comes without --final."""
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    words = "train", "s-logi", corpus.path, *QUICK
+    assert run(capsys, *words, "-o", whole, "--final").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_module, "save_weights", failing_save("final"))
+        assert run(capsys, *words, "-o", out, "--final").code == 1
+    assert not (out / "final.safetensors").exists()
+    assert (out / "checkpoints" / "final.safetensors").exists()
+    assert run(capsys, *words, "-o", out, "--resume").code == 0
+    assert (out / "final.safetensors").read_bytes() == (whole / "final.safetensors").read_bytes()
+    assert json.loads((out / "run.json").read_text())["trained_on"] == ["v1", "v2"]
+
+
+def failing_save(phase: str) -> Callable[..., None]:
+    """In place of `save_weights`: the disk is full when this phase ends."""
+
+    def save(path: Path, *rest: Any, **more: Any) -> None:
+        if path.stem == phase:
+            raise OSError(28, "No space left on device", str(path))
+        save_weights(path, *rest, **more)
+
+    return save
 
 
 def test_how_much_stays_in_memory_is_no_matter(

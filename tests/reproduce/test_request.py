@@ -11,6 +11,7 @@ import pytest
 from small_corpus import corpus
 from whenabouts.core.errors import StageError, UsageError
 from whenabouts.corpus.corpus import Corpus
+from whenabouts.reproduce.plan import graph_of_plan
 from whenabouts.reproduce.request import (
     INDEX,
     RecordFolder,
@@ -98,11 +99,11 @@ def test_further_corpora_are_targets_of_all_their_splits(corpus: Corpus, tmp_pat
     assert plan.targets[1].splits == ("train", "v1", "v2", "test")
 
 
-@pytest.mark.parametrize("name", ["v2", "test", "teacher"])
+@pytest.mark.parametrize("name", ["v2", "test", "teacher", "train", "final", "labels", "submit"])
 def test_a_target_whose_name_is_taken(corpus: Corpus, tmp_path, name):
     other = tmp_path / f"{name}.index"
     other.symlink_to(corpus.path)
-    with pytest.raises(UsageError, match=f"two targets are named {name}"):
+    with pytest.raises(UsageError, match=f"other stages are named {name}; .* another name"):
         plan_of(Request(str(corpus.path), predict=(str(other),)))
 
 
@@ -162,3 +163,17 @@ def test_a_plan_of_a_folder(tmp_path):
     assert plan.shards == (tmp_path / "train/a.tfrecord", tmp_path / "test/b.tfrecord")
     assert [(t.name, t.index) for t in plan.targets] == [("test", INDEX)]
     assert json.dumps(plan.index_commands)
+    assert plan.class_files == ()
+
+
+def test_an_index_is_of_its_class_files_too(tmp_path):
+    names = ("segment_label_ids.csv", "vocabulary.csv")
+    plan = plan_of(Request(str(shards(tmp_path, "train/a.tfrecord", *names))))
+    assert plan.class_files == tuple(tmp_path / name for name in names)
+    made = next(stage for stage in graph_of_plan(plan).stages if stage.name == "index")
+    assert made.inputs == plan.class_files
+
+
+def test_a_folder_that_was_locked_and_no_more_is_new(tmp_path):
+    (tmp_path / "running.lock").touch()
+    assert read_request(tmp_path) is None

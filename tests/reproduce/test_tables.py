@@ -201,6 +201,18 @@ def test_markdown(folder):
     assert len(columns) == 1
 
 
+def test_a_bar_in_the_name_of_a_class_ends_no_cell(folder):
+    found = tables(folder, "small", 1)
+    found["classes"]["names"][0] = "Car | van"
+    assert "| Car \\| van | 0.5000 | 0.9000 | +0.4000 |" in markdown(found).splitlines()
+
+
+def test_another_made_by_is_named(folder):
+    (folder / "scores/v2/E1/made-by.json").write_text('{"members": 5}')
+    with pytest.raises(StageError, match=r"E1/made-by\.json: it does not say"):
+        tables(folder, "small", 1)
+
+
 def test_markdown_of_a_beginning(tmp_path):
     put_numbers(tmp_path, "s-logi", 0.5, (0.5, 0.5, 0.5))
     told = markdown(tables(tmp_path, "tiny", 1))

@@ -96,6 +96,22 @@ def test_a_member_is_a_run_that_tells_nothing_of_where_it_was(
         assert str(wide.path).encode() not in text
 
 
+def test_files_that_it_learned_from_are_names(small: Run, out: Path) -> None:
+    recipe = json.loads((small.path / "recipe.json").read_text())
+    recipe["recipe"]["strategy"]["teacher"] = "/home/somebody/secret/teacher-scores"
+    (small.path / "recipe.json").write_text(json.dumps(recipe))
+    told = {"pseudo_labels": {"labels": "/home/somebody/secret/l.parquet", "made_by": ["/a/b"]}}
+    (small.path / "run.json").write_text(json.dumps(told))
+    model, facts = small.load_model()
+    save_weights(small.weights_path, model, {**facts, **told})
+    export([open_run(small.path)], out, [1.0])
+    member = open_run(out / "1-video-logistic")
+    assert member.recipe["strategy"]["teacher"] == "teacher-scores"
+    assert member.load_model()[1]["pseudo_labels"] == {"labels": "l.parquet", "made_by": ["b"]}
+    for path in out.rglob("*"):
+        assert path.is_dir() or b"somebody" not in path.read_bytes()
+
+
 def test_the_final_weights_are_taken(small: Run, out: Path) -> None:
     model, _ = small.load_model()
     torch.nn.init.constant_(next(model.parameters()), 2.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -284,6 +286,23 @@ def test_rows_of_another_run_are_not_used(
     again = watched(run)
     assert whole(again, corpus, tmp_path / "s") == sum(again.asked)
     assert content(tmp_path / "s") == expected
+
+
+def test_rows_of_other_shards_are_not_used(
+    run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ids and lengths, and other features: the shards were written again."""
+    monkeypatch.setattr(predict_module, "SAVE_EVERY_S", 0)
+    copies = []
+    for path in corpus.shard_paths:
+        copies.append(tmp_path / path.name)
+        shutil.copy2(path, copies[-1])
+    copied = replace(corpus, shard_paths=tuple(copies))
+    interrupted(run, copied, tmp_path / "s", after=3)
+    status = copies[-1].stat()
+    os.utime(copies[-1], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    again = watched(run)
+    assert whole(again, copied, tmp_path / "s") == sum(again.asked)
 
 
 @pytest.mark.parametrize("change", ["videos", "ids", "frames", "dtype", "weights"])

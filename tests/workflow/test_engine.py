@@ -111,6 +111,41 @@ def test_other_bytes_of_a_given_file_are_noticed(world):
     assert world.text("a") == "2"
 
 
+def test_what_a_killed_attempt_left_beside_goes_where_inputs_have_changed(world):
+    """Half a prediction of the features of before must not be gone on with."""
+    world.root.mkdir()
+    (world.root / "given").write_text("1")
+    reads, half = joins("a", "given"), world.root / ".a.partial"
+    assert world.run(reads) == {"a": "done"}
+    half.mkdir()
+    (half / "rows").write_text("of 1")
+    (world.root / "given").write_text("2")
+    (world.root / ".b.partial").mkdir()
+    assert world.run(reads) == {"a": "done"}
+    assert not half.exists()
+    assert (world.root / ".b.partial").exists(), "of another stage"
+
+
+def test_a_fault_in_a_stages_own_commands_ends_that_stage_alone(world):
+    def broken(root: Path, there: frozenset[Path]) -> Commands:
+        raise KeyError("members")
+
+    ended = world.ended(Stage("late", broken, (Path("late"),)), writes("a"))
+    assert {name: each.how for name, each in ended.items()} == {"late": "failed", "a": "done"}
+    assert ended["late"].why == "KeyError: 'members'"
+
+
+def test_a_folder_is_begun_only_by_the_call_that_holds_it(world):
+    begun = []
+    graph = graph_of([writes("a")])
+    world.root.mkdir()
+    with locked(world.root), pytest.raises(StageError, match="another call is at work here"):
+        run_stages(graph, world.work, graph.chosen(["*"]), on_begin=lambda: begun.append(1))
+    assert begun == []
+    run_stages(graph, world.work, graph.chosen(["*"]), on_begin=lambda: begun.append(2))
+    assert begun == [2]
+
+
 def test_a_stamped_file_is_known_by_size_and_time(world):
     world.root.mkdir()
     given = world.root / "given"

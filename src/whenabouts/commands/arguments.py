@@ -114,6 +114,18 @@ def refuse_other_videos(scores: Scores, corpus: Corpus) -> None:
         )
 
 
+def refuse_twice(paths: Sequence[Path], what: str) -> None:
+    """Raise UsageError where a member of a mean is named twice."""
+    resolved = [path.resolve() for path in paths]
+    for place, path in enumerate(paths):
+        if resolved[place] in resolved[:place]:
+            raise UsageError(
+                f"these {what} stand twice among the members",
+                where=path,
+                remedy="name them once; --weights makes them count more",
+            )
+
+
 def give(result: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     """The result on standard output: lines for people, or one JSON object for programs."""
     if as_json:

@@ -15,6 +15,7 @@ from whenabouts.commands.arguments import (
     note_what_was_seen,
     parse,
     refuse_other_videos,
+    refuse_twice,
 )
 from whenabouts.commands.evaluate import labelled_rows, load_truth
 from whenabouts.core.errors import UsageError
@@ -108,14 +109,7 @@ def _refuse_wrong_use(args: Ensemble) -> None:
     refuse_input_as_output(args.out, args.scores)
     if args.draws < 0:
         raise UsageError(f"--draws is {args.draws}", rule="it is 0 or more")
-    resolved = [path.resolve() for path in args.scores]
-    for place, path in enumerate(args.scores):
-        if resolved[place] in resolved[:place]:
-            raise UsageError(
-                "these Scores stand twice among the members",
-                where=path,
-                remedy="name them once; --weights makes them count more",
-            )
+    refuse_twice(args.scores, "Scores")
 
 
 def _search(args: Ensemble, index: Path, members: Sequence[Member]) -> WeightSearch:

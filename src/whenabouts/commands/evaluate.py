@@ -128,15 +128,15 @@ def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVid
         return EvaluatedVideos(evaluate_whole_videos(scores, corpus, args.splits))
     truth = load_truth(args.truth, corpus, args.splits)
     if scores is not None:
-        if args.truth is not None:
-            _refuse_other_truth(scores, truth)
         return evaluate_all(scores, truth, corpus, args.splits, args.k, halves=args.halves)
     classes = corpus.classes if corpus else None
 
     def of(part: SegmentLabels) -> SegmentEvaluation:
         return evaluate_submission(part, args.target, args.k, classes)
 
-    return Evaluated(of(truth), None, _of_halves(truth, of) if args.halves else ())
+    segments = of(truth)
+    _note_missing(args.target, len(truth), int(segments.num_listed.sum()), "listed")
+    return Evaluated(segments, None, _of_halves(truth, of) if args.halves else ())
 
 
 def _of_halves(
@@ -147,13 +147,22 @@ def _of_halves(
 
 
 def _refuse_other_truth(scores: Scores, truth: SegmentLabels) -> None:
-    if len(truth) and (scores.segments.rows_of(truth.video, truth.start_s) < 0).all():
+    """Numbers of other videos would all be 0."""
+    num_scored = int((scores.segments.rows_of(truth.video, truth.start_s) >= 0).sum())
+    if len(truth) and not num_scored:
         raise UsageError(
             f"none of the {len(truth):,} rated segments is scored",
             where=scores.path,
             rule="a rated segment that is missing counts as ranked last",
-            remedy="pass the truth of these videos, with starts in whole seconds",
+            remedy="pass --splits as they were predicted, or the --truth of these videos",
         )
+    _note_missing(scores.path, len(truth), num_scored, "scored")
+
+
+def _note_missing(where: Path, num_rated: int, num_found: int, done: str) -> None:
+    if num_found < num_rated:
+        missing = f"{num_rated - num_found:,} of {num_rated:,} rated pairs"
+        say(f"note: {where}: {missing} are not {done}, and count as ranked last")
 
 
 def load_truth(path: Path | None, corpus: Corpus | None, splits: Sequence[str]) -> SegmentLabels:
@@ -184,6 +193,7 @@ def evaluate_all(
     """Segments and videos in one go, of Scores of segments. halves: see `Evaluate`."""
     if corpus is not None:
         refuse_other_videos(scores, corpus)
+    _refuse_other_truth(scores, truth)
     _warn_of_leak(scores, splits)
 
     def of(part: SegmentLabels) -> SegmentEvaluation:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from whenabouts.commands.arguments import byte_size, give, parse
+from whenabouts.commands.arguments import byte_size, give, parse, refuse_twice
 from whenabouts.core.progress import human
 from whenabouts.train.checkpoint import Bits
 from whenabouts.train.export import ExportedBundle, export, open_members, shares
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     began_s = monotonic()
     max_size = None if args.max_size is None else byte_size(args.max_size, "--max-size")
     weights = shares(args.weights, len(args.runs))
+    refuse_twice(args.runs, "runs")
     runs = open_members(args.runs)
     bundle = export(runs, args.out, weights, args.bits, max_size)
     result = {

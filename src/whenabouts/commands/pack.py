@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from whenabouts.commands.arguments import give, parse
-from whenabouts.core.errors import LabelsError, UsageError
+from whenabouts.core.errors import UsageError
 from whenabouts.core.labels import SegmentLabels, read_labels
 from whenabouts.core.processes import default_processes
 from whenabouts.core.progress import say
@@ -84,15 +84,7 @@ def _known(args: Pack) -> Labelled:
         video, class_id = read_video_labels(args.labels)
     if args.ratings is not None:
         ratings = read_labels(args.ratings)
-        off = ratings.start_s % args.segment_s > 0
-        if args.dataset is None and off.any():
-            video_id, start_s = ratings.video[off][0].decode(), ratings.start_s[off][0]
-            raise LabelsError(
-                f"a rated segment of video '{video_id}' starts at {start_s} s",
-                where=args.ratings,
-                rule=f"segments start at multiples of {args.segment_s} s (--segment-s)",
-            )
-    return Labelled(video, class_id, ratings)
+    return Labelled(video, class_id, ratings, (args.labels, args.ratings))
 
 
 def _note_unknown(args: Pack, packed: Packed) -> None:

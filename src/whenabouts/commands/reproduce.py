@@ -98,9 +98,7 @@ def main(arguments: Sequence[str]) -> None:
         lines = _status_lines(found) if args.status else _dry_lines(found, len(work.environments))
         give(_told(found), lines, as_json=args.json)
         return
-    root.mkdir(parents=True, exist_ok=True)
-    write_request(root, request)
-    ended = run_stages(graph, work, chosen, anew)
+    ended = run_stages(graph, work, chosen, anew, lambda: write_request(root, request))
     _end(args, root, graph, ended)
 
 

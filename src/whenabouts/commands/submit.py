@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from whenabouts.commands.arguments import give, parse
-from whenabouts.core.errors import UsageError
+from whenabouts.commands.arguments import give, parse, refuse_twice
+from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.outputs import refuse_other_file
 from whenabouts.core.progress import human, progress
 from whenabouts.core.scores import Scores, open_scores
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     began_s = monotonic()
     if len(args.scores) == 1 and args.videos is None:
         first = open_scores(args.scores[0])
+        _refuse_whole_videos(first)
         submit(first, args.out, args.k)
     else:
         first = _submit_ensemble(args, fusion)
@@ -104,7 +105,15 @@ def _fusion(args: Submit) -> FusionSettings:
     if len(args.scores) == 1 and (args.weights or args.kind != "mean"):
         raise UsageError("weights or a kind of mean for one Scores", remedy="name more Scores")
     shares(args.weights, len(args.scores))
+    refuse_twice(args.scores, "Scores")
     return fusion
+
+
+def _refuse_whole_videos(scores: Scores) -> None:
+    if scores.segments.has_whole_videos:
+        raise ScoresError(
+            "they are of whole videos", where=scores.path, rule="a submission lists segments"
+        )
 
 
 def submit(scores: Scores, out: Path, k: int = K) -> None:
@@ -123,6 +132,7 @@ def _submit_ensemble(args: Submit, fusion: FusionSettings) -> Scores:
     """Returns the first member."""
     members = match_members(open_scores(path) for path in args.scores)
     first = members[0].scores
+    _refuse_whole_videos(first)
     videos = None
     if args.videos is not None:
         videos = WithVideos(open_scores(args.videos), fusion, args.keep_unscored)

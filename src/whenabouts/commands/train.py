@@ -113,6 +113,12 @@ def train(
         return _train_in_folder(args, name, team, corpus, opened, on_line)
 
 
+def _has_begun_final(run: Path) -> bool:
+    """What was begun is ended, also where --resume comes without --final."""
+    phases = (Folder(run, "final"), Folder(run, "pretrain-final"))
+    return any(phase.weights.exists() or phase.checkpoint.exists() for phase in phases)
+
+
 def _train_in_folder(
     args: Train,
     name: str,
@@ -122,7 +128,7 @@ def _train_in_folder(
     on_line: Callable[[dict[str, Any]], object] | None,
 ) -> dict[str, object]:
     recipe = args.recipe
-    is_final = args.final or Folder(args.out, "final").weights.exists()
+    is_final = args.final or _has_begun_final(args.out)
     tensorboard = args.tensorboard and team.is_main
     with closing(MetricsLog(args.out, tensorboard=tensorboard, on_line=on_line)) as log:
         resident_bytes = int(args.resident_gb * 1e9)

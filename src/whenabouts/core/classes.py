@@ -100,11 +100,12 @@ def _rows(path: str | Path, column: str) -> list[tuple[int, dict[str, str]]]:
             columns, rows = reader.fieldnames or (), [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise LabelsError(f"no CSV file in UTF-8 ({error})", where=path) from error
-    if not {"Index", column} <= set(columns):
+    wanted = dict.fromkeys(("Index", column))
+    if not wanted.keys() <= set(columns):
         raise LabelsError(
             f"columns are {list(columns)}",
             where=path,
-            rule=f"a class file has a header with 'Index' and '{column}'",
+            rule=f"a class file has a header with {' and '.join(map(repr, wanted))}",
             remedy="pass the data set's own segment_label_ids.csv or vocabulary.csv",
         )
     return rows

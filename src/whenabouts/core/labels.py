@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.errors import LabelsError
-from whenabouts.core.tables import TableError, checked, read_csv, read_table, video_ids, write_table
+from whenabouts.core.tables import TableError, checked, read_any, video_ids, write_table
 
 SCHEMA = pa.schema(
     {
@@ -99,7 +99,7 @@ def read_labels(path: str | Path) -> SegmentLabels:
     """Read Labels from `.parquet` or `.csv` (with a header; `weight` may be missing)."""
     path = Path(path)
     try:
-        table = read_table(path) if path.suffix == ".parquet" else read_csv(path)
+        table = read_any(path)
         if "weight" not in table.column_names:
             table = table.append_column("weight", pa.array(np.ones(len(table), np.float32)))
         labels = _from_table(checked(table, SCHEMA))
@@ -109,7 +109,7 @@ def read_labels(path: str | Path) -> SegmentLabels:
     return labels
 
 
-RULE = "Labels have the columns video, start, class, score and perhaps weight"
+RULE = "Labels have the columns video, start (s), class (an integer), score and perhaps weight"
 
 
 def write_labels(path: str | Path, labels: SegmentLabels) -> None:

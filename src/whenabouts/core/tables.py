@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from whenabouts.core.atomic import sync
 
 MAX_ID_BYTES = 255
+MOST_NAMED = 10  # columns in a message
 
 
 class TableError(ValueError):
@@ -53,13 +54,23 @@ def read_table(path: Path, dictionaries: tuple[str, ...] = ()) -> pa.Table:
 def read_csv(path: Path) -> pa.Table:
     """All of a CSV file with a header; a column `video` is text, whatever its ids look like.
 
-    Raises FileNotFoundError, and TableError where it is none.
+    Raises TableError where it is none, or not there.
     """
     convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
     try:
         return pa_csv.read_csv(path, convert_options=convert)
+    except FileNotFoundError as error:
+        raise TableError("no such file") from error
     except pa.ArrowException as error:
         raise TableError(str(error).splitlines()[0]) from error
+
+
+def read_any(path: Path) -> pa.Table:
+    """A table by its ending: .parquet, else CSV. Raises TableError."""
+    try:
+        return read_table(path) if path.suffix == ".parquet" else read_csv(path)
+    except FileNotFoundError as error:
+        raise TableError("no such file") from error
 
 
 def checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -70,7 +81,8 @@ def checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     missing = sorted(set(schema.names) - set(table.column_names))
     if missing:
-        raise TableError(f"no column {', '.join(missing)}")
+        there = ", ".join(map(repr, table.column_names[:MOST_NAMED]))
+        raise TableError(f"no column {', '.join(missing)}; its columns are {there}")
     twice = [name for name in schema.names if table.column_names.count(name) > 1]
     if twice:
         raise TableError(f"more than one column {twice[0]}")

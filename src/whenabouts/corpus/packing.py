@@ -36,8 +36,7 @@ from whenabouts.core.tables import (
     MAX_ID_BYTES,
     TableError,
     checked,
-    read_csv,
-    read_table,
+    read_any,
     video_ids,
 )
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList, listing
@@ -47,6 +46,7 @@ from whenabouts.records.writing import encode_sequence_example, write_records
 ENDINGS = (".npy", ".npz")
 ONLY_LIST = "features"  # the name of the list in a .npy file, which has none
 VIDEO_LABELS = pa.schema({"video": pa.string(), "class": pa.int64()})
+MOST_NAMED = 3  # paths in a message
 AT_ONCE = 256  # files looked at, or videos written into a shard, by a process at a time
 FORBIDDEN = frozenset(',"\x7f')  # and blanks and controls: what no submission can hold
 
@@ -54,11 +54,12 @@ FORBIDDEN = frozenset(',"\x7f')  # and blanks and controls: what no submission c
 @dataclass(frozen=True)
 class Labelled:
     """What is known of the videos: video: ids [N] and class_id [N] of video labels, a row a pair;
-    ratings: of segments."""
+    ratings: of segments; sources: where both are from, for messages."""
 
     video: NDArray[np.bytes_]
     class_id: NDArray[np.int64]
     ratings: SegmentLabels
+    sources: tuple[object, object] = ("labels", "ratings")
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ def read_video_labels(path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.int64]
     Raises LabelsError where it is none.
     """
     try:
-        table = checked(read_csv(path) if path.suffix == ".csv" else read_table(path), VIDEO_LABELS)
+        table = checked(read_any(path), VIDEO_LABELS)
         ids, classes = video_ids(table["video"]), table["class"].to_numpy()
     except TableError as error:
-        rule = "labels of videos have the columns video and class, a row a pair"
+        rule = "labels of videos have the columns video and class (an integer), a row a pair"
         raise LabelsError(str(error), where=path, rule=rule) from error
     wrong = (classes < 0) | (classes > MAX_CLASS)
     if wrong.any():
@@ -110,6 +111,8 @@ def feature_files(paths: Sequence[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
+        if not path.exists():
+            raise UsageError("no such file or folder", where=path)
         if path.is_dir():
             found += [p for p in path.rglob("*") if p.suffix in ENDINGS and p.name[0] != "."]
         elif path.suffix in ENDINGS:
@@ -118,7 +121,10 @@ def feature_files(paths: Sequence[Path]) -> list[Path]:
             rule = f"they end in {' or '.join(ENDINGS)}"
             raise UsageError("no feature file", where=path, rule=rule)
     if not found:
-        raise UsageError("no feature files given", rule="a video is a .npy or .npz file")
+        where = ", ".join(map(str, paths[:MOST_NAMED]))
+        raise UsageError(
+            "no feature file there", where=where, rule="a video is a .npy or .npz file"
+        )
     found.sort(key=lambda path: (path.stem, path))
     for one, other in pairwise(found):
         if one.stem == other.stem:
@@ -130,12 +136,15 @@ def feature_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _refuse_id(path: Path) -> None:
-    num_bytes = len(path.stem.encode(errors="replace"))
+    try:
+        num_bytes = len(path.stem.encode())
+    except UnicodeEncodeError:  # a name that is not UTF-8
+        num_bytes = MAX_ID_BYTES + 1
     if num_bytes > MAX_ID_BYTES or any(c <= " " or c in FORBIDDEN for c in path.stem):
         raise UsageError(
             f"'{path.stem}' cannot be the id of a video",
             where=path,
-            rule=f"an id has 1 to {MAX_ID_BYTES} bytes, none a space, comma, quote or control",
+            rule=f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8, no space, comma, quote or control",
             remedy="rename the file",
         )
 
@@ -159,7 +168,9 @@ def pack(
     looks = _look_at_all(files, processes)
     dataset = dataset or _dataset_of(looks, grid, limits)
     _refuse_misfits(files, looks, dataset)
+    _refuse_ratings(known, dataset.segment_s)
     jobs, unknown = _jobs(files, dataset, known)
+    _refuse_strangers(files, known)
     with atomic_dir(out) as partial, progress("pack", len(files), "videos") as bar:
         num_clipped = 0
         places = [(partial / "shards" / f"{k:05d}.tfrecord", job) for k, job in enumerate(jobs)]
@@ -320,6 +331,34 @@ def _jobs(
         for at in range(0, len(files), AT_ONCE)
     ]
     return jobs, tuple(name.decode() for name in unknown.tolist())
+
+
+def _refuse_ratings(known: Labelled, segment_s: int) -> None:
+    """What `index` would leave out."""
+    ratings, where = known.ratings, known.sources[1]
+    start_s, class_id = ratings.start_s, ratings.class_id
+    off = (start_s < 0) | (start_s % segment_s > 0)
+    wrong = off | (class_id < 0) | (class_id > MAX_CLASS)
+    if wrong.any():
+        at = int(wrong.argmax())
+        rated = f"a rated segment of video '{ratings.video[at].decode()}'"
+        if off[at]:
+            rule = f"segments start at multiples of {segment_s} s from 0 on (--segment-s)"
+            raise LabelsError(f"{rated} starts at {start_s[at]} s", where=where, rule=rule)
+        rule = f"classes are 0 to {MAX_CLASS}"
+        raise LabelsError(f"{rated} has class {class_id[at]}", where=where, rule=rule)
+
+
+def _refuse_strangers(files: Sequence[Path], known: Labelled) -> None:
+    """Ids of another spelling would lose all that is known, without an error."""
+    ids = np.array([path.stem.encode() for path in files], np.bytes_)
+    for where, of in zip(known.sources, (known.video, known.ratings.video)):
+        if len(of) and not np.isin(of, ids).any():
+            raise LabelsError(
+                f"none of its {len(np.unique(of)):,} videos has a file, such as '{of[0].decode()}'",
+                where=where,
+                rule=f"a video's id is the name of its file without the ending ('{files[0].stem}')",
+            )
 
 
 def _grouped(values: NDArray[Any], place: NDArray[np.int64], num_places: int) -> list[NDArray[Any]]:

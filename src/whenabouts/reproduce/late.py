@@ -184,8 +184,8 @@ def used_weights(scores: Path) -> dict[str, float]:
     """What the members of an ensemble's Scores counted, by name; empty where it is not there."""
     if not (scores / "made-by.json").is_file():
         return {}
-    kept = read_json(scores / "made-by.json")
-    return {Path(member["scores"]).name: member["weight"] for member in kept["members"]}
+    with _told_by(scores / "made-by.json") as kept:
+        return {Path(member["scores"]).name: member["weight"] for member in kept["members"]}
 
 
 def _numbers(there: frozenset[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ from whenabouts.recipes.published import NAMES
 
 MOST_CLASSES = 10
 NONE = "-"
+BAR = "\\|"  # in a cell
 CHOSEN = "V2 chose the best step of each model and what is marked with *."
 
 
@@ -67,7 +68,7 @@ def _scale(found: dict[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
-    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield from (f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
 
 
 def _model_row(model: dict[str, Any]) -> tuple[str, ...]:

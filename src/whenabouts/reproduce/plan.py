@@ -38,10 +38,10 @@ REPORT = Path("report.html")
 class Plan:
     """What is to be reproduced.
 
-    index: given, or made by these commands from these shards. targets: beyond V2. repeats: of the
-    whole set of models, with other seeds. final: what scores the targets is trained once more, on
-    V2 too. device: of training and prediction. precision: of attention models in training. presets:
-    which sets of models, one or both.
+    index: given, or made by these commands from these shards and class files. targets: beyond V2.
+    repeats: of the whole set of models, with other seeds. final: what scores the targets is trained
+    once more, on V2 too. device: of training and prediction. precision: of attention models in
+    training. presets: which sets of models, one or both.
     """
 
     index: Path
@@ -55,6 +55,7 @@ class Plan:
     presets: tuple[Preset, ...] = ("published",)
     index_commands: Commands = ()
     shards: tuple[Path, ...] = ()
+    class_files: tuple[Path, ...] = ()
 
     @property
     def v2(self) -> Target:
@@ -93,7 +94,7 @@ def _index(plan: Plan) -> Iterator[Stage]:
     if plan.index_commands:
         spent = cost.of_index(plan.size)
         yield Stage(
-            "index", plan.index_commands, (plan.index,), stamped=plan.shards,
+            "index", plan.index_commands, (plan.index,), plan.class_files, stamped=plan.shards,
             seconds=spent.seconds, size_bytes=spent.size_bytes,
         )  # fmt: skip
 

@@ -17,11 +17,12 @@ from whenabouts.reproduce.cost import Size
 from whenabouts.reproduce.late import Preset
 from whenabouts.reproduce.plan import Plan
 from whenabouts.reproduce.target import V2, Target
+from whenabouts.workflow.lock import NAME as LOCK
 from whenabouts.workflow.stage import NAME
 
 KEPT = "reproduce.json"
 INDEX = Path("corpus.index")
-RESERVED = (V2, "test", "teacher")
+RESERVED = (V2, "test", "teacher", "train", "final", "labels", "submit")  # of stages
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
 MOST_SEEDS = 100
@@ -55,7 +56,7 @@ def read_request(root: Path) -> Request | None:
     """
     path = root / KEPT
     if not path.exists():
-        if root.exists() and any(root.iterdir()):
+        if root.exists() and any(path.name != LOCK for path in root.iterdir()):
             raise UsageError(
                 f"it has files, and no {KEPT} among them",
                 where=root,
@@ -92,6 +93,7 @@ def plan_of(request: Request) -> Plan:
         presets=request.presets,
         index_commands=(folder.index_words(),) if folder else (),
         shards=folder.shards if folder else (),
+        class_files=tuple(folder.class_files.values()) if folder else (),
     )
 
 
@@ -100,10 +102,11 @@ def _further_targets(paths: tuple[str, ...]) -> tuple[Target, ...]:
     names = [target.name for target in targets]
     for place, name in enumerate(names):
         if name in (*RESERVED, *names[:place]):
+            taken = "two targets are" if name in names[:place] else "other stages are"
             raise UsageError(
-                f"two targets are named {name}",
+                f"{taken} named {name}",
                 where=paths[place],
-                rule="Scores of a target lie in a folder of the index's name",
+                rule="stages and Scores of a target have the index's name",
                 remedy="give the index another name",
             )
     return targets
@@ -145,13 +148,19 @@ class RecordFolder:
     def shards(self) -> tuple[Path, ...]:
         return tuple(file for files in self.roles.values() for file in files)
 
+    @property
+    def class_files(self) -> dict[str, Path]:
+        """By the flag of `index`: which classes are evaluated, and what classes are called."""
+        files = {"--classes": "segment_label_ids.csv", "--vocabulary": "vocabulary.csv"}
+        paths = {flag: self._path / name for flag, name in files.items()}
+        return {flag: path for flag, path in paths.items() if path.is_file()}
+
     def index_words(self) -> tuple[str, ...]:
         words = ["index"]
         for role, pattern in self._patterns.items():
             words += [pattern] if role == "auto" else [f"--{role}", pattern]
-        for flag, name in (("classes", "segment_label_ids.csv"), ("vocabulary", "vocabulary.csv")):
-            if (self._path / name).is_file():
-                words += [f"--{flag}", str(self._path / name)]
+        for flag, path in self.class_files.items():
+            words += [flag, str(path)]
         return (*words, "-o", str(INDEX))
 
 

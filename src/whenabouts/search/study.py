@@ -74,7 +74,7 @@ class Study:
 
     def __post_init__(self) -> None:
         if optuna is None:
-            raise UsageError("Optuna is not installed", remedy="pip install 'whenabouts[search]'")
+            raise UsageError("Optuna is not installed", remedy="pip install optuna")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         (self.folder / "trials").mkdir(parents=True, exist_ok=True)
 

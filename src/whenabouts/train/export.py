@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from whenabouts import __version__
 from whenabouts.core.atomic import atomic_dir, write_json
@@ -108,21 +110,29 @@ def _export_member(run: Run, weight: float, folder: Path, bits: Bits) -> Exporte
     """Write one member: all that prediction needs, and what `run.json` says of the training."""
     model, facts = run.load_model()
     folder.mkdir()
-    # Where the corpus lay says nothing elsewhere, and is nobody's business there.
     kept = {k: v for k, v in read_object(run.path / "recipe.json").items() if k != "corpus"}
-    write_json(folder / "recipe.json", kept)
+    write_json(folder / "recipe.json", _without_folders(kept))
     write_classes(folder / "classes.csv", run.classes)
     write_classes(folder / "video-classes.csv", run.video_classes)
     if (run.path / "run.json").is_file():
-        write_json(folder / "run.json", read_object(run.path / "run.json"))
+        write_json(folder / "run.json", _without_folders(read_object(run.path / "run.json")))
     weights_path = folder / run.weights_path.name
-    save_weights(weights_path, model, facts, bits)
+    save_weights(weights_path, model, _without_folders(facts), bits)
     return Exported(
         Member(folder.name, weight, trained_on(run, facts)),
         run.weights_path.stat().st_size,
         weights_path.stat().st_size,
         _size(folder),
     )
+
+
+def _without_folders(kept: Any) -> Any:
+    """Where files lay says nothing elsewhere, and is nobody's business there: names alone stay."""
+    if isinstance(kept, dict):
+        return {key: _without_folders(value) for key, value in kept.items()}
+    if isinstance(kept, list | tuple):
+        return [_without_folders(value) for value in kept]
+    return Path(kept).name if isinstance(kept, str) and os.sep in kept else kept
 
 
 def _refuse_other_content(out: Path, runs: Sequence[Run]) -> None:

@@ -30,9 +30,7 @@ class MetricsLog:
         on_line: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
         if tensorboard and SummaryWriter is None:
-            raise UsageError(
-                "TensorBoard is not installed", remedy="pip install 'whenabouts[tensorboard]'"
-            )
+            raise UsageError("TensorBoard is not installed", remedy="pip install tensorboard")
         self._on_line = on_line
         self._path = run_path / "metrics.jsonl"
         self._file = self._path.open("a", encoding="utf-8")

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from whenabouts import __version__
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import UsageError
 from whenabouts.core.progress import progress
@@ -187,8 +188,11 @@ def _scores(model: nn.Module, chunk: SegmentChunk | VideoChunk) -> NDArray[np.fl
 def _key(
     scorer: Run | Bundle, corpus: Corpus, rows: NDArray[np.int64], settings: PredictSettings
 ) -> str:
-    """Says whether rows written earlier belong to the same prediction."""
-    parts = hashlib.blake2b(scorer.fingerprint(), digest_size=16)
+    """Says whether rows written earlier belong to the same prediction, of the same shards."""
+    parts = hashlib.blake2b(scorer.fingerprint() + __version__.encode(), digest_size=16)
+    for path in corpus.shard_paths:
+        stat = path.stat()
+        parts.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns} ".encode())
     parts.update(corpus.video_ids[rows].tobytes() + corpus.num_frames[rows].tobytes())
     parts.update(settings.dtype.encode() + b" attention" * settings.attention)
     return parts.hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,15 +76,21 @@ class Ended:
 
 
 def run_stages(
-    graph: Graph, work: Work, chosen: frozenset[str], anew: frozenset[str] = frozenset()
+    graph: Graph,
+    work: Work,
+    chosen: frozenset[str],
+    anew: frozenset[str] = frozenset(),
+    on_begin: Callable[[], object] = lambda: None,
 ) -> dict[str, Ended]:
     """Run the chosen stages that are not up to date; how each ended, by name, in that order.
 
-    anew: those that are run from nothing even if they are up to date. Must be called in the main
-    thread. Raises StageError where another call is at work in the folder.
+    anew: those that are run from nothing even if they are up to date. on_begin is called once the
+    folder is this call's alone. Must be called in the main thread. Raises StageError where another
+    call is at work in the folder.
     """
     work.root.mkdir(parents=True, exist_ok=True)
     with locked(work.root) as lock:
+        on_begin()
         children = Children(work.launcher, work.root, (lock,))
         runner = _Runner(graph, work, chosen, anew, children)
         with _stopping(children):
@@ -159,6 +165,8 @@ class _Runner:
             return self._run_if_due(stage)
         except (WhenaboutsError, OSError) as error:
             return Ended(stage, "failed", str(error))
+        except Exception as error:  # a fault of ours must not lose how the others ended
+            return Ended(stage, "failed", f"{type(error).__name__}: {error}")
 
     def _run_if_due(self, stage: Stage) -> Ended:
         root = self._work.root
@@ -204,6 +212,7 @@ class _Runner:
             path.unlink(missing_ok=True)
         for path in stage.outputs:
             _remove(root / path)
+            remove_leftovers(root / path)  # half a prediction of other inputs, say
         return 0.0
 
     def _judge(self, stage: Stage, code: int, parts: dict[str, str], seconds: float) -> Ended:
