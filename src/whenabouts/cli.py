@@ -88,7 +88,8 @@ def overview() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    # A file's name need not be text.
+    print(message.encode(errors="backslashreplace").decode(), file=sys.stderr)
     return code
 
 

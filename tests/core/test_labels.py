@@ -96,11 +96,17 @@ def test_parquet_of_another_writer(tmp_path):
     [
         ("video,start,score\na,0,1\n", "no column class"),
         ("start,class\n0,1\n", "no column score, video"),
-        ("video,start,class,score\na,0,3,1.01\n", r"a score is outside \[0, 1\]"),
+        (
+            "video,start,class,score\na,0,3,1\na,5,3,1.01\n",
+            r"a score is outside \[0, 1\]: 1.01 in row 1",
+        ),
         ("video,start,class,score\na,0,3,-0.01\n", r"a score is outside \[0, 1\]"),
         ("video,start,class,score\na,0,3,nan\n", "row 0 has no score"),
         ("video,start,class,score,weight\na,0,3,1,-0.1\n", "a weight is negative or not finite"),
-        ("video,start,class,score,weight\na,0,3,1,inf\n", "a weight is negative or not finite"),
+        (
+            "video,start,class,score,weight\na,0,3,1,inf\n",
+            "a weight is negative or not finite: inf in row 0",
+        ),
         ("video,start,class,score\na,0,3,1\nb,,3,1\n", "row 1 has no start"),
         ("video,start,class,score\na,0,,1\n", "row 0 has no class"),
         ("video,start,class,score\na,0.5,3,1\n", "Float value 0.50* was truncated"),

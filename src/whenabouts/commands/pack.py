@@ -18,7 +18,8 @@ from whenabouts.core.labels import SegmentLabels, read_labels
 from whenabouts.core.processes import default_processes
 from whenabouts.core.progress import say
 from whenabouts.corpus.dataset import PRESETS, dataset_settings, listing
-from whenabouts.corpus.packing import Labelled, Packed, feature_files, pack, read_video_labels
+from whenabouts.corpus.known import Labelled, read_video_labels
+from whenabouts.corpus.packing import Packed, feature_files, pack
 
 
 @dataclass(frozen=True)

@@ -201,10 +201,14 @@ def _to_table(labels: SegmentLabels) -> pa.Table:
 
 def _from_table(table: pa.Table) -> SegmentLabels:
     start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
-    if not ((score >= 0) & (score <= 1)).all():
-        raise TableError("a score is outside [0, 1]")
-    if not (np.isfinite(weight) & (weight >= 0)).all():
-        raise TableError("a weight is negative or not finite")
+    outside = ~((score >= 0) & (score <= 1))
+    if outside.any():
+        row = int(outside.argmax())
+        raise TableError(f"a score is outside [0, 1]: {score[row]:g} in row {row}")
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise TableError(f"a weight is negative or not finite: {weight[row]:g} in row {row}")
     return SegmentLabels(_ids(table["video"]), start, class_id, score, weight)
 
 

@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_dir, write_json
-from whenabouts.core.classes import MAX_CLASS
-from whenabouts.core.errors import LabelsError, RecordError, UsageError
-from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.errors import RecordError, UsageError
 from whenabouts.core.lookup import Lookup
 from whenabouts.core.outputs import refuse_what_is_there
 from whenabouts.core.processes import map_unordered
@@ -34,32 +31,17 @@ from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
 from whenabouts.core.tables import (
     MAX_ID_BYTES,
-    TableError,
-    checked,
-    read_any,
-    video_ids,
 )
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList, listing
+from whenabouts.corpus.known import Labelled, refuse_ratings, refuse_strangers
 from whenabouts.records.quantize import QuantizeRange, quantize
 from whenabouts.records.writing import encode_sequence_example, write_records
 
 ENDINGS = (".npy", ".npz")
 ONLY_LIST = "features"  # the name of the list in a .npy file, which has none
-VIDEO_LABELS = pa.schema({"video": pa.string(), "class": pa.int64()})
 MOST_NAMED = 3  # paths in a message
 AT_ONCE = 256  # files looked at, or videos written into a shard, by a process at a time
 FORBIDDEN = frozenset(',"\x7f')  # and blanks and controls: what no submission can hold
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What is known of the videos: video: ids [N] and class_id [N] of video labels, a row a pair;
-    ratings: of segments; sources: where both are from, for messages."""
-
-    video: NDArray[np.bytes_]
-    class_id: NDArray[np.int64]
-    ratings: SegmentLabels
-    sources: tuple[object, object] = ("labels", "ratings")
 
 
 @dataclass(frozen=True)
@@ -84,24 +66,6 @@ class _Look:
     is_bytes: bool
     low: float
     high: float
-
-
-def read_video_labels(path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-    """(ids, class ids) of a .csv or .parquet with the columns video and class: a row a pair.
-
-    Raises LabelsError where it is none.
-    """
-    try:
-        table = checked(read_any(path), VIDEO_LABELS)
-        ids, classes = video_ids(table["video"]), table["class"].to_numpy()
-    except TableError as error:
-        rule = "labels of videos have the columns video and class (an integer), a row a pair"
-        raise LabelsError(str(error), where=path, rule=rule) from error
-    wrong = (classes < 0) | (classes > MAX_CLASS)
-    if wrong.any():
-        rule = f"classes are 0 to {MAX_CLASS}"
-        raise LabelsError(f"class {classes[wrong][0]}", where=path, rule=rule)
-    return ids, classes
 
 
 def feature_files(paths: Sequence[Path]) -> list[Path]:
@@ -168,9 +132,9 @@ def pack(
     looks = _look_at_all(files, processes)
     dataset = dataset or _dataset_of(looks, grid, limits)
     _refuse_misfits(files, looks, dataset)
-    _refuse_ratings(known, dataset.segment_s)
+    refuse_ratings(known, dataset.segment_s)
     jobs, unknown = _jobs(files, dataset, known)
-    _refuse_strangers(files, known)
+    refuse_strangers([path.stem for path in files], known)
     with atomic_dir(out) as partial, progress("pack", len(files), "videos") as bar:
         num_clipped = 0
         places = [(partial / "shards" / f"{k:05d}.tfrecord", job) for k, job in enumerate(jobs)]
@@ -331,34 +295,6 @@ def _jobs(
         for at in range(0, len(files), AT_ONCE)
     ]
     return jobs, tuple(name.decode() for name in unknown.tolist())
-
-
-def _refuse_ratings(known: Labelled, segment_s: int) -> None:
-    """What `index` would leave out."""
-    ratings, where = known.ratings, known.sources[1]
-    start_s, class_id = ratings.start_s, ratings.class_id
-    off = (start_s < 0) | (start_s % segment_s > 0)
-    wrong = off | (class_id < 0) | (class_id > MAX_CLASS)
-    if wrong.any():
-        at = int(wrong.argmax())
-        rated = f"a rated segment of video '{ratings.video[at].decode()}'"
-        if off[at]:
-            rule = f"segments start at multiples of {segment_s} s from 0 on (--segment-s)"
-            raise LabelsError(f"{rated} starts at {start_s[at]} s", where=where, rule=rule)
-        rule = f"classes are 0 to {MAX_CLASS}"
-        raise LabelsError(f"{rated} has class {class_id[at]}", where=where, rule=rule)
-
-
-def _refuse_strangers(files: Sequence[Path], known: Labelled) -> None:
-    """Ids of another spelling would lose all that is known, without an error."""
-    ids = np.array([path.stem.encode() for path in files], np.bytes_)
-    for where, of in zip(known.sources, (known.video, known.ratings.video)):
-        if len(of) and not np.isin(of, ids).any():
-            raise LabelsError(
-                f"none of its {len(np.unique(of)):,} videos has a file, such as '{of[0].decode()}'",
-                where=where,
-                rule=f"a video's id is the name of its file without the ending ('{files[0].stem}')",
-            )
 
 
 def _grouped(values: NDArray[Any], place: NDArray[np.int64], num_places: int) -> list[NDArray[Any]]:

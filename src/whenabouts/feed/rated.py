@@ -48,15 +48,18 @@ class RatedBatch:
 
 
 def evaluated_pairs(
-    corpus: Corpus, labels: SegmentLabels, classes: ClassOrder
+    corpus: Corpus, labels: SegmentLabels, classes: ClassOrder, of: str = "the chosen splits"
 ) -> tuple[SegmentLabels, NDArray[np.int64]]:
-    """The pairs of these classes, and the column of each. Raises CorpusError if there is none."""
+    """The pairs of these classes, and the column of each; of: where they are from, for people.
+
+    Raises CorpusError if there is none.
+    """
     column = classes.columns(labels.class_id)
     if not (column >= 0).any():
         raise CorpusError(
-            "no rated segment of an evaluated class in the chosen splits",
+            f"no rated segment of an evaluated class in {of}",
             where=corpus.path,
-            remedy="index validate shards with segment_labels, and check the class file",
+            remedy="index shards with rated segments as --validate, and check the class file",
         )
     return labels.take(column >= 0), column[column >= 0]
 

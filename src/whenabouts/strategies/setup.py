@@ -117,7 +117,8 @@ def refuse_unrated(corpus: Corpus) -> None:
 
 def _rated_of(corpus: Corpus, split: Split) -> SegmentLabels:
     """The rated pairs of evaluated classes. Raises CorpusError if there is none."""
-    return evaluated_pairs(corpus, corpus.rated(corpus.rows([split])), corpus.classes)[0]
+    labels = corpus.rated(corpus.rows([split]))
+    return evaluated_pairs(corpus, labels, corpus.classes, split.upper())[0]
 
 
 @dataclass(frozen=True)
