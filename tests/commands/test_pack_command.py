@@ -166,6 +166,18 @@ def test_what_counts_as_clipped(tmp_path: Path, capsys: Capture) -> None:
     assert indexed(capsys, told).frames(0)[0].tolist() == [[0, 255, 0, 255]] * 2
 
 
+def test_ratings_from_the_least_class_to_the_largest(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "f", a=GOOD)
+    rows = ("a,0,0,1", f"a,0,{2**31 - 1},0")
+    (tmp_path / "r.csv").write_text("\n".join(("video,start,class,score", *rows)) + "\n")
+    words = ("-o", tmp_path / "p", "--ratings", tmp_path / "r.csv", "--json")
+    assert json.loads(run(capsys, "pack", tmp_path / "f", *words).out)["ratings"] == 2
+    (tmp_path / "r.csv").write_text(f"video,start,class,score\na,0,{2**31},1\n")
+    code, _, err = run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "q", *words[2:])
+    assert code == 1
+    assert "has class 2147483648; classes are 0 to 2147483647" in err
+
+
 def test_labels_from_the_least_class_to_the_largest(tmp_path: Path, capsys: Capture) -> None:
     put(tmp_path / "f", a=GOOD)
     for class_id, code in ((0, 0), (2**31 - 1, 0), (2**31, 1)):
