@@ -166,6 +166,11 @@ def test_a_plan_of_a_folder(tmp_path):
     assert plan.class_files == ()
 
 
+def test_without_test_videos_there_is_no_such_target(tmp_path):
+    folder = shards(tmp_path, "train/a.tfrecord", "validate/b.tfrecord")
+    assert plan_of(Request(str(folder))).targets == ()
+
+
 def test_an_index_is_of_its_class_files_too(tmp_path):
     names = ("segment_label_ids.csv", "vocabulary.csv")
     plan = plan_of(Request(str(shards(tmp_path, "train/a.tfrecord", *names))))
