@@ -95,6 +95,15 @@ def test_the_result_in_words(scored: Path, tmp_path: Path, capsys: Capture) -> N
 # ---- search --------------------------------------------------------------------------------------
 
 
+def test_a_note_where_nothing_is_asked_for(scored: Path, tmp_path: Path, capsys: Capture) -> None:
+    code, _, err = run(capsys, "refine", scored, "-o", tmp_path / "r")
+    assert code == 0
+    assert err == "note: --alike, --smooth and --centre are 0: the scores stay as they are\n"
+    before, after = open_scores(scored), open_scores(tmp_path / "r")
+    np.testing.assert_array_equal(after.values, before.values)
+    assert run(capsys, "refine", scored, "-o", tmp_path / "r", "--smooth", "0.1").err == ""
+
+
 def test_the_search_writes_what_pays(
     offset: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -19,7 +19,7 @@ from whenabouts.commands.arguments import (
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
 from whenabouts.core.outputs import refuse_input_as_output
-from whenabouts.core.progress import progress
+from whenabouts.core.progress import progress, say
 from whenabouts.core.scores import Scores, open_scores
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import open_corpus
@@ -73,6 +73,8 @@ def main(arguments: Sequence[str]) -> None:
     search = _search(args, args.search, scores) if args.search else None
     if search is not None:
         settings = search.used.settings
+    elif settings == AS_IT_IS:
+        say("note: --alike, --smooth and --centre are 0: the scores stay as they are")
     found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
     with progress("refine", len(scores.segments), "segments") as bar:
         refine(scores, args.out, settings, made_by=found, on_rows=bar.advance)
