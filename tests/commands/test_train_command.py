@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from commandline import QUICK, run, start
 from small_corpus import index_small, make_small
 from toy_work import log_lines
+from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import RunError
 from whenabouts.core.lock import alone_in
 from whenabouts.core.settings import to_dict
@@ -467,3 +468,19 @@ def test_the_seed_decides(
         assert run(capsys, *words, "--loop.seed", seed).code == 0
         found.append(kept(tmp_path / str(number))[0])
     assert found[0] == found[1] != found[2]
+
+
+def test_classes_that_nobody_rated_in_v1_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_small(tmp_path / "made")
+    classes = open_corpus(tmp_path / "made" / "corpus.index").classes
+    more = ClassOrder.of((*classes.ids, 3000, 3001), {3000: "Zither"})
+    index = index_small(tmp_path / "made", "more.index", ("train", "v1", "v2"), more).path
+    for recipe, words in (("s-logi", QUICK), ("video-logistic", ("--loop.max-steps", 1))):
+        code, _, err = run(capsys, "train", recipe, index, "-o", tmp_path / recipe, *words)
+        assert code == 0
+        note = "note: 2 of 6 classes have no rated segment in V1 to learn from, such as Zither\n"
+        assert (note in err) == (recipe == "s-logi"), (
+            "video classifiers learn from labels of videos"
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from whenabouts.commands.arguments import give, parse, recipe_first
@@ -15,6 +16,7 @@ from whenabouts.core.allocator import keep_freed_memory
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import RunError
 from whenabouts.core.lock import alone_in
+from whenabouts.core.progress import say
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.metrics.watched import MEASURES, Measure
 from whenabouts.models.hierarchical import SCALES, Scale
@@ -23,6 +25,7 @@ from whenabouts.recipes.table import RECIPES, recipe_named
 from whenabouts.strategies.pseudo import PseudoLabels
 from whenabouts.strategies.setup import Setup
 from whenabouts.strategies.table import refuse_untrainable, train_strategy
+from whenabouts.strategies.video_labels import VideoLabels
 from whenabouts.train.distributed import Team, join_team
 from whenabouts.train.fit import Folder
 from whenabouts.train.log import MetricsLog
@@ -108,9 +111,22 @@ def train(
     opened = refuse_untrainable(corpus, args.recipe.strategy)  # before there is a folder
     if team.is_main:
         create_run(args.out, args.recipe, corpus, resume=args.resume)
+        if not isinstance(args.recipe.strategy, VideoLabels):
+            _note_unrated_classes(corpus)
     team.wait()
     with alone_in(args.out, RunError) if team.is_main else nullcontext():
         return _train_in_folder(args, name, team, corpus, opened, on_line)
+
+
+def _note_unrated_classes(corpus: Corpus) -> None:
+    """Of such a class rated segments teach nothing, and V2 may judge it all the same."""
+    in_v1 = np.isin(corpus.rated_class.rows, corpus.rows(["v1"]))
+    rated = corpus.classes.columns(corpus.rated_class.values[in_v1])
+    missing = np.setdiff1d(np.arange(len(corpus.classes)), rated).tolist()
+    if missing:
+        count = f"{len(missing):,} of {len(corpus.classes):,} classes"
+        topic = corpus.classes.topic(missing[0])
+        say(f"note: {count} have no rated segment in V1 to learn from, such as {topic}")
 
 
 def _has_begun_final(run: Path) -> bool:
