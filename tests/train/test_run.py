@@ -105,6 +105,21 @@ def test_another_recipe_is_refused_by_the_setting(
         create_run(path, recipe, corpus, resume=True)
 
 
+def test_every_setting_that_differs_is_named(path: Path, corpus: Corpus) -> None:
+    loop = replace(s_logi().loop, seed=4, patience=7)
+    with pytest.raises(RunError) as refused:
+        create_run(path, replace(s_logi(), loop=loop), corpus, resume=True)
+    told = str(refused.value)
+    assert "recipe.loop.seed is 4, and was 0 when the run began" in told
+    assert "recipe.loop.patience is 7, and was" in told
+    assert "..." not in told
+    many = replace(loop, batch_size=1, max_steps=1, evaluate_every=1, compile=True)
+    with pytest.raises(
+        RunError, match=r"([a-z._]+ is [^;]*, and was [^;]*; ){5}\.\.\.; a resumed run"
+    ):
+        create_run(path, replace(s_logi(), loop=many), corpus, resume=True)
+
+
 def test_another_data_set_is_refused(path: Path, corpus: Corpus) -> None:
     other = replace(corpus, dataset=replace(DATASET, segment_s=10))
     with pytest.raises(RunError, match=r"dataset\.segment_s is 10, and was 5 when the run began"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from whenabouts.models.video_table import (
 from whenabouts.train.checkpoint import load_weights, refuse_other_shapes
 
 FORMAT = 1
+MOST_TOLD = 5  # settings in a message
 PHASES = ("final", "v1")  # the first one that has weights is used
 
 
@@ -169,10 +171,11 @@ def create_run(path: Path, recipe: Any, corpus: Corpus, *, resume: bool) -> None
 def _check_same(recipe_path: Path, described: dict[str, Any], corpus: Corpus) -> None:
     kept = _read_recipe(recipe_path)
     for name in ("recipe", "dataset"):
-        difference = _difference(name, kept.get(name), json.loads(json.dumps(described[name])))
-        if difference:
+        now = json.loads(json.dumps(described[name]))
+        differences = list(_differences(name, kept.get(name), now))
+        if differences:
             raise RunError(
-                difference,
+                "; ".join([*differences[:MOST_TOLD], *["..."] * (len(differences) > MOST_TOLD)]),
                 where=recipe_path,
                 rule="a resumed run has the settings it had",
                 remedy="pass the same settings, or choose another --out",
@@ -189,12 +192,13 @@ def _check_same(recipe_path: Path, described: dict[str, Any], corpus: Corpus) ->
         )
 
 
-def _difference(name: str, then: Any, now: Any) -> str:
-    """What the first setting that differs is now and was then; empty if none does."""
+def _differences(name: str, then: Any, now: Any) -> Iterator[str]:
+    """What each setting that differs is now and was then."""
     if isinstance(then, dict) and isinstance(now, dict):
-        found = (_difference(f"{name}.{k}", then.get(k), now.get(k)) for k in {**now, **then})
-        return next(filter(None, found), "")
-    return f"{name} is {now!r}, and was {then!r} when the run began" if then != now else ""
+        for key in {**now, **then}:
+            yield from _differences(f"{name}.{key}", then.get(key), now.get(key))
+    elif then != now:
+        yield f"{name} is {now!r}, and was {then!r} when the run began"
 
 
 def open_run(path: str | Path) -> Run:
