@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +24,10 @@ from whenabouts.corpus.corpus import Corpus, Ragged, open_corpus
 from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import (
     K,
+    Placed,
     SegmentEvaluation,
-    evaluate_scores,
-    evaluate_submission,
+    place_in_scores,
+    place_in_submission,
     write_class_csv,
 )
 from whenabouts.metrics.video import (
@@ -73,16 +74,20 @@ class Evaluated:
     videos: VideoEvaluation | None
     halves: tuple[SegmentEvaluation, ...] = ()
 
+    @property
+    def mean_ap_of_halves(self) -> list[float | None]:
+        return [half.to_dict()["mean_ap"] for half in self.halves]
+
     def to_dict(self) -> dict[str, Any]:
         segments = self.segments.to_dict()
         if self.halves:
-            segments["mean_ap_of_halves"] = [half.to_dict()["mean_ap"] for half in self.halves]
+            segments["mean_ap_of_halves"] = self.mean_ap_of_halves
         return {"segments": segments, **({"videos": self.videos.to_dict()} if self.videos else {})}
 
     def lines(self) -> list[str]:
         lines = [_segment_line(self.segments)]
         if self.halves:
-            lines.append(_halves_line(self.to_dict()["segments"]["mean_ap_of_halves"]))
+            lines.append(_halves_line(self.mean_ap_of_halves))
         return [*lines, _video_line(self.videos)] if self.videos else lines
 
     def write_classes(self, path: Path) -> None:
@@ -131,19 +136,15 @@ def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVid
         return evaluate_all(scores, truth, corpus, args.splits, args.k, halves=args.halves)
     classes = corpus.classes if corpus else None
 
-    def of(part: SegmentLabels) -> SegmentEvaluation:
-        return evaluate_submission(part, args.target, args.k, classes)
-
-    segments = of(truth)
+    placed = place_in_submission(truth, args.target, args.k, classes)
+    segments = placed.evaluation()
     _note_missing(args.target, len(truth), int(segments.num_listed.sum()), "listed")
-    return Evaluated(segments, None, _of_halves(truth, of) if args.halves else ())
+    return Evaluated(segments, None, _of_halves(placed) if args.halves else ())
 
 
-def _of_halves(
-    truth: SegmentLabels, evaluated: Callable[[SegmentLabels], SegmentEvaluation]
-) -> tuple[SegmentEvaluation, ...]:
-    in_first = first_half(truth.video)
-    return tuple(evaluated(truth.take(half)) for half in (in_first, ~in_first))
+def _of_halves(placed: Placed) -> tuple[SegmentEvaluation, ...]:
+    in_first = first_half(placed.truth.video)
+    return tuple(placed.take(half).evaluation() for half in (in_first, ~in_first))
 
 
 def _refuse_other_truth(scores: Scores, truth: SegmentLabels) -> None:
@@ -196,11 +197,9 @@ def evaluate_all(
     _refuse_other_truth(scores, truth)
     _warn_of_leak(scores, splits)
 
-    def of(part: SegmentLabels) -> SegmentEvaluation:
-        return evaluate_scores(part, scores.segments, scores.classes, scores.values, k)
-
+    placed = place_in_scores(truth, scores.segments, scores.classes, scores.values, k)
     videos = _evaluate_videos(scores, corpus, splits) if corpus else None
-    return Evaluated(of(truth), videos, _of_halves(truth, of) if halves else ())
+    return Evaluated(placed.evaluation(), videos, _of_halves(placed) if halves else ())
 
 
 def evaluate_whole_videos(

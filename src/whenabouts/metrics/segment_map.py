@@ -10,13 +10,13 @@ listed or not. mAP is the mean over the classes with rated positives; a class wi
 AP 0. A rated pair is positive from a score of 0.5 up.
 
 Scores and submission files take the same road here: each gives every rated pair its place in its
-class's list, and `_evaluation` does the rest.
+class's list, and `Placed.evaluation` does the rest, of all pairs or of some.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,39 @@ class SegmentEvaluation:
         }
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Rated pairs [P], each with its place: a number that orders it in its class, or NOT_LISTED.
+
+    classes: those that have a list, then those that only the truth has.
+    """
+
+    truth: SegmentLabels
+    classes: ClassOrder
+    places: NDArray[np.uint64]
+    k: int
+
+    def take(self, keep: NDArray[np.bool_]) -> Placed:
+        """Of some of the pairs, in the same lists."""
+        return replace(self, truth=self.truth.take(keep), places=self.places[keep])
+
+    def evaluation(self) -> SegmentEvaluation:
+        classes, columns = self.classes, self.classes.columns(self.truth.class_id)
+        positive, listed = self.truth.score >= POSITIVE, self.places != NOT_LISTED
+        num_positives, num_rated, num_listed, num_found = (
+            np.bincount(columns[which], minlength=len(classes)).astype(np.int64)
+            for which in (positive, np.ones(len(columns), bool), listed, listed & positive)
+        )
+        order = np.lexsort((self.places, columns))
+        ranked = np.split(positive[order[listed[order]]], np.cumsum(num_listed)[:-1])
+        ap = np.array([average_precision(r, n) for r, n in zip(ranked, num_positives.tolist())])
+        has_positives = num_positives > 0
+        mean_ap = float(ap[has_positives].mean()) if has_positives.any() else float("nan")
+        return SegmentEvaluation(
+            mean_ap, ap, num_positives, num_rated, num_listed, num_found, classes, self.k
+        )
+
+
 def average_precision(relevant: NDArray[np.bool_], num_positives: int) -> float:
     """AP of a ranking; relevant [n]: is the item at each rank, best first, a positive one?
 
@@ -99,6 +132,18 @@ def evaluate_scores(
     truth has stand last in the result. Raises ScoresError on NaN, a wrong shape or repeated
     segments.
     """
+    return place_in_scores(truth, segments, classes, values, k, budget_bytes).evaluation()
+
+
+def place_in_scores(
+    truth: SegmentLabels,
+    segments: SegmentTable,
+    classes: ClassOrder,
+    values: NDArray[np.floating],
+    k: int = K,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Placed:
+    """What `evaluate_scores` evaluates, with one reading of the scores."""
     assert k >= 1
     refuse_misfit(segments, classes, values)
     everything = _with_classes_of(truth, classes)
@@ -111,7 +156,7 @@ def evaluate_scores(
         places[scored] = _places_in_all(values, *of_scored)
     else:
         places[scored] = _places_in_best(values, *of_scored, k, budget_bytes)
-    return _evaluation(truth, everything, places, k)
+    return Placed(truth, everything, places, k)
 
 
 def evaluate_pairs(
@@ -128,7 +173,7 @@ def evaluate_pairs(
     ties = np.empty(len(truth), np.uint32)
     ties[np.lexsort((truth.start_s, truth.video))] = np.arange(len(truth))
     places = order_keys(scores, ties)
-    return _evaluation(truth, _with_classes_of(truth, classes), places, K)
+    return Placed(truth, _with_classes_of(truth, classes), places, K).evaluation()
 
 
 def _places_in_all(
@@ -171,6 +216,13 @@ def evaluate_submission(
     order; the file's own, in its order, if not given. Raises SubmissionError where the file breaks
     the format, lists a segment twice or has a class it may not have.
     """
+    return place_in_submission(truth, path, k, classes).evaluation()
+
+
+def place_in_submission(
+    truth: SegmentLabels, path: str | Path, k: int = K, classes: ClassOrder | None = None
+) -> Placed:
+    """What `evaluate_submission` evaluates, with one reading of the file."""
     assert k >= 1
     pairs_of = dict(zip(*_pairs_by_class(truth)))
     places = np.full(len(truth), NOT_LISTED)
@@ -186,7 +238,7 @@ def evaluate_submission(
             if place < k:
                 places[pair] = place
     listed = ClassOrder.of(in_file) if classes is None else classes
-    return _evaluation(truth, _with_classes_of(truth, listed), places, k)
+    return Placed(truth, _with_classes_of(truth, listed), places, k)
 
 
 def _pairs_by_class(truth: SegmentLabels) -> tuple[list[int], list[NDArray[np.int64]]]:
@@ -210,26 +262,6 @@ def _groups(columns: NDArray[np.int64], num_columns: int) -> list[NDArray[np.int
     """For each column, the places in `columns` at which it stands."""
     order = np.argsort(columns, kind="stable")
     return np.split(order, np.searchsorted(columns[order], np.arange(1, num_columns)))
-
-
-def _evaluation(
-    truth: SegmentLabels, classes: ClassOrder, places: NDArray[np.uint64], k: int
-) -> SegmentEvaluation:
-    """places [P]: for each rated pair a number that orders it in its class; or NOT_LISTED."""
-    columns = classes.columns(truth.class_id)
-    positive, listed = truth.score >= POSITIVE, places != NOT_LISTED
-    num_positives, num_rated, num_listed, num_found = (
-        np.bincount(columns[which], minlength=len(classes)).astype(np.int64)
-        for which in (positive, np.ones(len(truth), bool), listed, listed & positive)
-    )
-    order = np.lexsort((places, columns))
-    ranked = np.split(positive[order[listed[order]]], np.cumsum(num_listed)[:-1])
-    ap = np.array([average_precision(r, n) for r, n in zip(ranked, num_positives.tolist())])
-    has_positives = num_positives > 0
-    mean_ap = float(ap[has_positives].mean()) if has_positives.any() else float("nan")
-    return SegmentEvaluation(
-        mean_ap, ap, num_positives, num_rated, num_listed, num_found, classes, k
-    )
 
 
 def write_class_csv(path: str | Path, evaluation: SegmentEvaluation) -> None:
