@@ -155,7 +155,7 @@ def test_no_segment_no_moment(num_classes: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "value", "told"),
     [
-        ([("a", 0), ("a", -1)], 0.5, "they are of whole videos; moments are found among segments"),
+        ([("a", 0), ("a", -1)], 0.5, "scores of whole videos; moments are found among segments"),
         ([("a", 0), ("a", 0)], 0.5, "segment a:0 stands in row 0 and in row 1"),
         ([("a", 0), ("a", 5)], np.nan, "s: a score is NaN"),
     ],

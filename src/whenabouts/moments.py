@@ -66,10 +66,7 @@ def find_moments(
     column, start). Raises ScoresError on NaN, repeated segments and rows that are whole videos.
     """
     segments = scores.segments
-    if segments.has_whole_videos:
-        raise ScoresError(
-            "they are of whole videos", where=scores.path, rule="moments are found among segments"
-        )
+    scores.refuse_whole_videos("moments are found among segments")
     refuse_repeated_segments(segments)
     length_s = length_s or segment_length(segments)
     order = np.lexsort((segments.starts_s, segments.video))

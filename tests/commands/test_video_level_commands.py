@@ -228,4 +228,4 @@ def test_what_is_made_of_segments_refuses_videos(
     assert (open_scores(tmp_path / "scores").segments.starts_s == WHOLE_VIDEO).all()
     code, _, err = run(capsys, "submit", tmp_path / "scores", "-o", tmp_path / "s.csv")
     assert code == 1
-    assert f"{tmp_path / 'scores'}: they are of whole videos; a submission lists segments" in err
+    assert f"{tmp_path / 'scores'}: scores of whole videos; a submission lists segments" in err

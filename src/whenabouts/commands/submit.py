@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts.commands.arguments import give, parse, refuse_twice
-from whenabouts.core.errors import ScoresError, UsageError
+from whenabouts.core.errors import UsageError
 from whenabouts.core.outputs import refuse_other_file
 from whenabouts.core.progress import human, progress
 from whenabouts.core.scores import Scores, open_scores
@@ -22,6 +22,8 @@ from whenabouts.ensemble.mean import EnsembleSettings, Kind
 from whenabouts.ensemble.members import match_members, shares
 from whenabouts.ensemble.one_pass import WithVideos, submit_ensemble
 from whenabouts.submission import K, write_submission
+
+LISTED = "a submission lists segments"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     began_s = monotonic()
     if len(args.scores) == 1 and args.videos is None:
         first = open_scores(args.scores[0])
-        _refuse_whole_videos(first)
+        first.refuse_whole_videos(LISTED)
         submit(first, args.out, args.k)
     else:
         first = _submit_ensemble(args, fusion)
@@ -109,13 +111,6 @@ def _fusion(args: Submit) -> FusionSettings:
     return fusion
 
 
-def _refuse_whole_videos(scores: Scores) -> None:
-    if scores.segments.has_whole_videos:
-        raise ScoresError(
-            "they are of whole videos", where=scores.path, rule="a submission lists segments"
-        )
-
-
 def submit(scores: Scores, out: Path, k: int = K) -> None:
     with progress("submit", len(scores.classes), "classes") as bar:
         write_submission(
@@ -132,7 +127,7 @@ def _submit_ensemble(args: Submit, fusion: FusionSettings) -> Scores:
     """Returns the first member."""
     members = match_members(open_scores(path) for path in args.scores)
     first = members[0].scores
-    _refuse_whole_videos(first)
+    first.refuse_whole_videos(LISTED)
     videos = None
     if args.videos is not None:
         videos = WithVideos(open_scores(args.videos), fusion, args.keep_unscored)

@@ -78,6 +78,11 @@ class Scores:
     made_by: dict[str, Any]
     attention: Attention | None = None
 
+    def refuse_whole_videos(self, rule: str, remedy: str = "") -> None:
+        """Raise ScoresError unless each row is a segment."""
+        if (self.segments.starts_s < 0).any():
+            raise ScoresError("scores of whole videos", where=self.path, rule=rule, remedy=remedy)
+
 
 def open_scores(path: str | Path) -> Scores:
     """Open a Scores folder; the array stays on disk. Raises ScoresError if it is not whole."""

@@ -42,7 +42,6 @@ from whenabouts.core.threads import map_in_order
 from whenabouts.ensemble.alike import alike_means
 from whenabouts.ensemble.mean import STRIP_SCORES, entered, left
 from whenabouts.ensemble.members import Member, match_members
-from whenabouts.ensemble.video_scores import refuse_whole_videos
 
 SCATTERED_ROWS = 8  # read at once: with each of them the system may map 2 MB of the file
 WORKING_BYTES = 64  # of a score: its logits, their means, and what is on the way
@@ -140,8 +139,7 @@ def refine(
 
 def segments_alone(scores: Scores) -> Member:
     """Raises ScoresError unless each row is a segment of its own."""
-    refuse_whole_videos(
-        scores,
+    scores.refuse_whole_videos(
         rule="what is refined are segments, by the segments around them",
         remedy="refine segment scores; 'whenabouts fuse' then fuses them with these",
     )

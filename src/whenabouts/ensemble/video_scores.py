@@ -53,8 +53,7 @@ def match_videos(segments: Scores, videos: Scores, *, keep_unscored: bool = Fals
     Raises ScoresError if either is of the wrong kind or has a row twice, if a video score is not in
     [0, 1], or if a video or a class has no video score, unless `keep_unscored`.
     """
-    refuse_whole_videos(
-        segments,
+    segments.refuse_whole_videos(
         rule="segment scores have rows that start at 0 s or later",
         remedy="segment scores come first, then video scores",
     )
@@ -94,12 +93,6 @@ def refuse_out_of_range(scores: Scores, first_row: int, rows: NDArray[np.floatin
             remedy="take scores as a model gave them; those a candidate filter has put last are "
             "negative",
         )
-
-
-def refuse_whole_videos(segments: Scores, rule: str, remedy: str) -> None:
-    """Raise ScoresError unless each row is a segment."""
-    if (segments.segments.starts_s < 0).any():
-        raise ScoresError("scores of whole videos", where=segments.path, rule=rule, remedy=remedy)
 
 
 def _refuse_segments(videos: Scores) -> None:

@@ -49,7 +49,7 @@ from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import Split
-from whenabouts.ensemble.video_scores import refuse_out_of_range, refuse_whole_videos
+from whenabouts.ensemble.video_scores import refuse_out_of_range
 from whenabouts.feed.labels import may_be_labelled, outside_labels
 from whenabouts.strategies.class_bounds import NO_BOUND, ClassBounds
 from whenabouts.strategies.teacher import refuse_missing, refuse_seen_v2, refuse_to_label_v2
@@ -253,8 +253,7 @@ class _Unrated:
 def _refuse_unusable(scores: Scores, splits: Sequence[Split]) -> None:
     refuse_to_label_v2(splits)
     refuse_seen_v2(scores)
-    refuse_whole_videos(
-        scores,
+    scores.refuse_whole_videos(
         rule="pseudo-labels are of segments",
         remedy="predict with a run of a segment model",
     )
