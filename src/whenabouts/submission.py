@@ -24,11 +24,18 @@ from whenabouts.core.ranking import (
 )
 from whenabouts.core.segments import SegmentTable
 from whenabouts.core.submission_rows import HEADER, submission_rows
-from whenabouts.core.submission_tokens import COLON, MAX_DIGITS, MAX_TOKEN_BYTES, SPACE, ZERO
+from whenabouts.core.submission_tokens import (
+    COLON,
+    MAX_DIGITS,
+    MAX_TOKEN_BYTES,
+    NOT_IN_IDS,
+    SPACE,
+    ZERO,
+)
 from whenabouts.core.threads import map_in_order
 
 K = 100_000
-FORBIDDEN = np.array([byte <= 32 or byte == 127 or chr(byte) in ',"' for byte in range(256)])
+FORBIDDEN = np.array([byte in NOT_IN_IDS for byte in range(256)])
 
 
 def write_submission(

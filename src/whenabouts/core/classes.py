@@ -24,6 +24,11 @@ from whenabouts.core.lookup import Lookup
 MAX_CLASS = 2**31 - 1  # an index stores classes as int32
 
 
+def are_class_ids(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Which of the integers can be the id of a class."""
+    return (ids >= 0) & (ids <= MAX_CLASS)
+
+
 @dataclass(frozen=True)
 class ClassOrder:
     """Column k of every score array is class `ids[k]`, called `names[k]` ("" where unnamed).

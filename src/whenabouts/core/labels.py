@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from whenabouts.core.atomic import atomic_path
+from whenabouts.core.classes import MAX_CLASS, are_class_ids
 from whenabouts.core.errors import LabelsError
 from whenabouts.core.tables import TableError, checked, read_any, video_ids, write_table
 
@@ -201,6 +202,10 @@ def _to_table(labels: SegmentLabels) -> pa.Table:
 
 def _from_table(table: pa.Table) -> SegmentLabels:
     start, class_id, score, weight = (table[n].to_numpy() for n in SCHEMA.names[1:])
+    strange = ~are_class_ids(class_id)
+    if strange.any():
+        row = int(strange.argmax())
+        raise TableError(f"row {row} has class {class_id[row]}; classes are 0 to {MAX_CLASS}")
     outside = ~((score >= 0) & (score <= 1))
     if outside.any():
         row = int(outside.argmax())

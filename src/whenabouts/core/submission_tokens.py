@@ -20,6 +20,8 @@ MAX_TOKEN_BYTES = 1024
 MAX_DIGITS = 7
 TOKENS_AT_ONCE = 8192  # so that what is worked out about them stays in the processor's cache
 SPACE, COLON, ZERO = b" :0"
+# Bytes that the id of a video cannot have: blanks, controls, and what CSV makes something of.
+NOT_IN_IDS = frozenset((*range(33), 127, *b',"'))
 WORD = 8
 
 

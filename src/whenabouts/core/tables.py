@@ -51,26 +51,21 @@ def read_table(path: Path, dictionaries: tuple[str, ...] = ()) -> pa.Table:
         raise TableError(f"it is damaged ({str(error).splitlines()[0]})") from error
 
 
-def read_csv(path: Path) -> pa.Table:
-    """All of a CSV file with a header; a column `video` is text, whatever its ids look like.
+def read_any(path: Path) -> pa.Table:
+    """All of a table by its ending: .parquet, else CSV with a header, whose column `video` is text,
+    whatever its ids look like. Raises TableError where it is none, or not there."""
+    try:
+        return read_table(path) if path.suffix == ".parquet" else _read_csv(path)
+    except FileNotFoundError as error:
+        raise TableError("no such file") from error
 
-    Raises TableError where it is none, or not there.
-    """
+
+def _read_csv(path: Path) -> pa.Table:
     convert = pa_csv.ConvertOptions(column_types={"video": pa.string()})
     try:
         return pa_csv.read_csv(path, convert_options=convert)
-    except FileNotFoundError as error:
-        raise TableError("no such file") from error
     except pa.ArrowException as error:
         raise TableError(str(error).splitlines()[0]) from error
-
-
-def read_any(path: Path) -> pa.Table:
-    """A table by its ending: .parquet, else CSV. Raises TableError."""
-    try:
-        return read_table(path) if path.suffix == ".parquet" else read_csv(path)
-    except FileNotFoundError as error:
-        raise TableError("no such file") from error
 
 
 def checked(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -6,7 +6,6 @@ grid, ids of another spelling than the files) is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from whenabouts.core.classes import MAX_CLASS
+from whenabouts.core.classes import MAX_CLASS, are_class_ids
 from whenabouts.core.errors import LabelsError
 from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.tables import TableError, checked, read_any, video_ids
@@ -44,7 +43,7 @@ def read_video_labels(path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.int64]
     except TableError as error:
         rule = "labels of videos have the columns video and class (an integer), a row a pair"
         raise LabelsError(str(error), where=path, rule=rule) from error
-    wrong = (classes < 0) | (classes > MAX_CLASS)
+    wrong = ~are_class_ids(classes)
     if wrong.any():
         rule = f"classes are 0 to {MAX_CLASS}"
         raise LabelsError(f"class {classes[wrong][0]}", where=path, rule=rule)
@@ -53,27 +52,28 @@ def read_video_labels(path: Path) -> tuple[NDArray[np.bytes_], NDArray[np.int64]
 
 def refuse_ratings(known: Labelled, segment_s: int) -> None:
     """Raise LabelsError, naming the video, for what `index` would leave out."""
-    ratings, where = known.ratings, known.sources[1]
-    start_s, class_id = ratings.start_s, ratings.class_id
+    start_s = known.ratings.start_s
     off = (start_s < 0) | (start_s % segment_s > 0)
-    wrong = off | (class_id < 0) | (class_id > MAX_CLASS)
-    if wrong.any():
-        at = int(wrong.argmax())
-        rated = f"a rated segment of video '{ratings.video[at].decode()}'"
-        if off[at]:
-            rule = f"segments start at multiples of {segment_s} s from 0 on (--segment-s)"
-            raise LabelsError(f"{rated} starts at {start_s[at]} s", where=where, rule=rule)
-        rule = f"classes are 0 to {MAX_CLASS}"
-        raise LabelsError(f"{rated} has class {class_id[at]}", where=where, rule=rule)
+    if off.any():
+        at = int(off.argmax())
+        raise LabelsError(
+            f"a rated segment of video '{known.ratings.video[at].decode()}' starts at "
+            f"{start_s[at]} s",
+            where=known.sources[1],
+            rule=f"segments start at multiples of {segment_s} s from 0 on (--segment-s)",
+        )
 
 
-def refuse_strangers(names: Sequence[str], known: Labelled) -> None:
-    """Raise LabelsError where no id is among the names: one of another spelling would lose all."""
-    ids = np.array([name.encode() for name in names], np.bytes_)
-    for where, of in zip(known.sources, (known.video, known.ratings.video)):
-        if len(of) and not np.isin(of, ids).any():
+def refuse_strangers(
+    known: Labelled, places: tuple[NDArray[np.int64], NDArray[np.int64]], name: str
+) -> None:
+    """Raise LabelsError where no label, or no rating, has a place among the files (-1): ids of
+    another spelling would lose all. name: of one file."""
+    of_each = (known.video, known.ratings.video)
+    for where, of, found in zip(known.sources, of_each, places):
+        if len(of) and (found < 0).all():
             raise LabelsError(
                 f"none of its {len(np.unique(of)):,} videos has a file, such as '{of[0].decode()}'",
                 where=where,
-                rule=f"a video's id is the name of its file without the ending ('{names[0]}')",
+                rule=f"a video's id is the name of its file without the ending ('{name}')",
             )

@@ -10,6 +10,7 @@ range their values have. The folder appears when it is whole.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,9 +30,8 @@ from whenabouts.core.outputs import refuse_what_is_there
 from whenabouts.core.processes import map_unordered
 from whenabouts.core.progress import progress
 from whenabouts.core.settings import to_dict
-from whenabouts.core.tables import (
-    MAX_ID_BYTES,
-)
+from whenabouts.core.submission_tokens import NOT_IN_IDS
+from whenabouts.core.tables import MAX_ID_BYTES
 from whenabouts.corpus.dataset import DatasetSettings, FeatureList, listing
 from whenabouts.corpus.known import Labelled, refuse_ratings, refuse_strangers
 from whenabouts.records.quantize import QuantizeRange, quantize
@@ -41,7 +41,6 @@ ENDINGS = (".npy", ".npz")
 ONLY_LIST = "features"  # the name of the list in a .npy file, which has none
 MOST_NAMED = 3  # paths in a message
 AT_ONCE = 256  # files looked at, or videos written into a shard, by a process at a time
-FORBIDDEN = frozenset(',"\x7f')  # and blanks and controls: what no submission can hold
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,9 @@ def feature_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _refuse_id(path: Path) -> None:
-    try:
-        num_bytes = len(path.stem.encode())
-    except UnicodeEncodeError:  # a name that is not UTF-8
-        num_bytes = MAX_ID_BYTES + 1
-    if num_bytes > MAX_ID_BYTES or any(c <= " " or c in FORBIDDEN for c in path.stem):
+    name = os.fsencode(path.stem)
+    is_text = name.decode(errors="ignore") == path.stem
+    if not is_text or len(name) > MAX_ID_BYTES or not NOT_IN_IDS.isdisjoint(name):
         raise UsageError(
             f"'{path.stem}' cannot be the id of a video",
             where=path,
@@ -134,7 +131,6 @@ def pack(
     _refuse_misfits(files, looks, dataset)
     refuse_ratings(known, dataset.segment_s)
     jobs, unknown = _jobs(files, dataset, known)
-    refuse_strangers([path.stem for path in files], known)
     with atomic_dir(out) as partial, progress("pack", len(files), "videos") as bar:
         num_clipped = 0
         places = [(partial / "shards" / f"{k:05d}.tfrecord", job) for k, job in enumerate(jobs)]
@@ -279,6 +275,7 @@ def _jobs(
     """The work a shard; and the ids that are known and have no file."""
     lookup = Lookup(np.array([path.stem.encode() for path in files], np.bytes_))
     of_labels, of_ratings = lookup.places(known.video), lookup.places(known.ratings.video)
+    refuse_strangers(known, (of_labels, of_ratings), files[0].stem)
     rated = np.stack(
         [known.ratings.start_s, known.ratings.class_id, known.ratings.score], axis=1
     ).astype(np.float64)

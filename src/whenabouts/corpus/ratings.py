@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whenabouts.core.classes import MAX_CLASS, ClassOrder
+from whenabouts.core.classes import ClassOrder, are_class_ids
 from whenabouts.core.segments import SegmentGrid
 
 
@@ -63,7 +63,7 @@ def _faults(
     yield "rating past the video's end", start_s >= video_s
     yield "rating off the segment grid", (start_s < 0) | (start_s % grid.length_s != 0)
     yield f"rated segment not {grid.length_s} s long", ratings.end_s - start_s != grid.length_s
-    known = (class_id >= 0) & (class_id <= MAX_CLASS)
+    known = are_class_ids(class_id)
     if classes is not None:
         known &= classes.columns(class_id) >= 0
     yield "rating of a class that is not evaluated", ~known
