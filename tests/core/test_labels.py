@@ -101,6 +101,8 @@ def test_parquet_of_another_writer(tmp_path):
             r"a score is outside \[0, 1\]: 1.01 in row 1",
         ),
         ("video,start,class,score\na,0,3,-0.01\n", r"a score is outside \[0, 1\]"),
+        ("video,start,class,score\na,0,3,1\na,0,-1,1\n", "row 1 has class -1; classes are 0 to"),
+        ("video,start,class,score\na,0,2147483648,1\n", "row 0 has class 2147483648; classes"),
         ("video,start,class,score\na,0,3,nan\n", "row 0 has no score"),
         ("video,start,class,score,weight\na,0,3,1,-0.1\n", "a weight is negative or not finite"),
         (
