@@ -198,7 +198,7 @@ def test_light_modules_do_not_load_torch():
         ("def f():\n    from whenabouts.report import x", "recipes/a.py", ["report"]),
         ("from whenabouts.records import x\nfrom whenabouts.models import y", "metrics/a.py",
          ["models", "records"]),
-        ("from whenabouts.submission import K", "losses.py", ["submission"]),
+        ("from whenabouts.submission import write_submission", "losses.py", ["submission"]),
         ("from whenabouts.train.fit import x", "report/a.py", ["train"]),
         ("from whenabouts.train.fit import x", "commands/a.py", []),
         ("from whenabouts.cli import x", "commands/a.py", ["cli"]),

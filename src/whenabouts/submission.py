@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from whenabouts.core.atomic import atomic_path
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import SubmissionError
+from whenabouts.core.list_length import K
 from whenabouts.core.ranking import (
     BUDGET_BYTES,
     best_keys,
@@ -34,7 +35,6 @@ from whenabouts.core.submission_tokens import (
 )
 from whenabouts.core.threads import map_in_order
 
-K = 100_000
 FORBIDDEN = np.array([byte in NOT_IN_IDS for byte in range(256)])
 
 

@@ -25,7 +25,7 @@ from whenabouts.core.errors import (
 )
 from whenabouts.recipes.table import RECIPES
 
-NEED_OUT = ("pack", "predict", "fuse", "refine", "export", "ensemble", "reproduce")
+NEED_OUT = ("pack", "predict", "fuse", "refine", "shortlist", "export", "ensemble", "reproduce")
 RECIPE_FIRST = ("train", "search")  # the flags depend on the recipe
 
 # `train --help` names the recipes, which need torch; so do those of the commands that compute.

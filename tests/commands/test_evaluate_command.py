@@ -263,7 +263,10 @@ def test_videos_of_other_splits_are_left_out(scored: Path, corpus: Corpus, capsy
 def test_wrong_use(scored: Path, corpus: Corpus, capsys: Capture) -> None:
     for words, told in (
         ([scored], "no truth given; pass INDEX, or --truth FILE"),
-        ([scored, corpus.path, "--k", 0], "--k is 0; at least one entry a class must count"),
+        (
+            [scored, corpus.path, "--k", 0],
+            "--k: '0' is no length of a list; a number of segments",
+        ),
         ([scored, corpus.path, "--splits", "v3"], "no split 'v3'"),
         ([scored, corpus.path, "--splits", "train"], "no rated segments in splits train; choose"),
     ):

@@ -21,6 +21,7 @@ from whenabouts.commands import reproduce as command
 from whenabouts.commands.arguments import parse
 from whenabouts.commands.reproduce import Reproduce
 from whenabouts.commands.submit import submit
+from whenabouts.core.list_length import OF_CHALLENGE
 from whenabouts.core.scores import open_scores
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.recipes import best
@@ -243,10 +244,36 @@ def test_a_target_is_averaged_and_refined_as_v2(averaged):
     for name in ("best-mean", "best-refined"):
         v2, test = (open_scores(averaged / "scores" / t / name) for t in ("v2", "test"))
         np.testing.assert_allclose(test.values, v2.values, rtol=1e-6)
-    submit(test, averaged / "by-hand.csv")
+    submit(test, averaged / "by-hand.csv", OF_CHALLENGE)
     assert (averaged / "submissions" / "test.csv").read_bytes() == (
         averaged / "by-hand.csv"
     ).read_bytes(), "it is of the last step"
+
+
+def test_lists_that_are_cut(averaged, tmp_path):
+    """The same Scores, lists of a tenth: what is chosen, evaluated and submitted is so long."""
+    out = Path(shutil.copytree(averaged, tmp_path / "cut"))
+    stages = (*OURS, "v2.best-listed", "test.best-listed")
+    call = call_alone(ALONE, "reproduce", "-o", out, "--k", "10%", "--only", *stages)
+    assert call.code == 0, _logs(out)
+    found = json.loads((out / "tables.json").read_text())
+    _, refined, listed = found["best"]["steps"]
+    num_segments = len(open_scores(out / "scores" / "v2" / "best-listed").segments)
+    k = round(num_segments / 10)
+    assert (found["measure"], listed["settings"]) == (
+        "mAP@10% on V2", {"k": "10%", "entries": k},
+    )  # fmt: skip
+    assert found["chosen"] == max((listed, refined), key=lambda step: step["mean"])["name"]
+    for name in ("best-mean", "best-refined", "best-listed"):
+        told = json.loads((out / "numbers" / name / "evaluation.json").read_text())["segments"]
+        assert told["k"] == k
+        assert told["num_found"] < told["num_positives"]
+    submitted = (out / "submissions" / "test.csv").read_text().splitlines()[1:]
+    assert {len(row.split(",")[1].split()) for row in submitted} == {k}
+    assert f"mAP@{k}" in (out / "report.html").read_text()
+    back = call_alone(ALONE, "reproduce", "-o", out, "--k", "100000", "--only", *OURS)
+    assert back.code == 0, _logs(out)
+    assert (out / "tables.md").read_text() == (averaged / "tables.md").read_text()
 
 
 def test_tables_are_of_the_presets_that_were_asked_for(averaged, tmp_path, capsys):
@@ -339,12 +366,13 @@ def test_each_job_has_a_gpu_where_there_are_any(machine):
 def test_what_an_earlier_call_was_told_holds(corpus: Corpus, tmp_path):
     words = ("-o", str(tmp_path), "--seeds", "2", "--final", "--predict", "a.index", "b.index")
     more = ("--scale", "paper", "--device", "cpu", "--precision", "bfloat16", "--preset", "best")
+    more += ("--k", "4.85%")
     first = _asked(*words, "--data", str(corpus.path), *more)
     here = Path.cwd()
     further = (f"{here}/a.index", f"{here}/b.index")
     assert first == Request(
         str(corpus.path), "paper", further, 2, final=True, device="cpu", precision="bfloat16",
-        presets=("best",),
+        presets=("best",), k="4.85%",
     )  # fmt: skip
     write_request(tmp_path, first)
     assert _asked("-o", str(tmp_path)) == first
@@ -353,6 +381,7 @@ def test_what_an_earlier_call_was_told_holds(corpus: Corpus, tmp_path):
     both = _asked("-o", str(tmp_path), "--preset", "published", "best")
     assert both == replace(first, presets=("published", "best"))
     assert _asked("-o", str(tmp_path), "--precision", "auto") == replace(first, precision="auto")
+    assert _asked("-o", str(tmp_path), "--k", "100000") == replace(first, k="100000")
     assert _asked("-o", str(tmp_path / "new"), "--data", "x") == Request(f"{here}/x")
     assert Request("x").presets == ("published",)
 

@@ -64,7 +64,7 @@ def test_refusals(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = tmp_path / "submission.csv"
     code, told, err = run(capsys, "submit", scored, "-o", out, "--k", 0)
     assert (code, told) == (2, "")
-    assert err == "whenabouts: --k is 0; at least one segment a class\n"
+    assert "whenabouts: --k: '0' is no length of a list; a number of segments from 1 up" in err
     code, told, err = run(capsys, "submit", tmp_path / "gone", "-o", out)
     assert (code, told) == (1, "")
     assert "make one with 'whenabouts predict'" in err

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from numbers_folder import put_made_by, put_numbers
-from toy_plan import INDEX, OTHER, OUR_MODELS, WHOLE, our_models, stages, words
+from toy_plan import INDEX, OTHER, OUR_MODELS, TEST, WHOLE, our_models, stages, words
 from whenabouts.core.errors import StageError
 from whenabouts.recipes import best
 from whenabouts.recipes.published import members
@@ -243,9 +243,9 @@ def test_submission_and_report_are_of_what_is_best_on_v2(tmp_path, ours, expecte
     names = ("E2-fused", "best-refined")
     there = frozenset(Path(*place, name) for name in names
                       for place in (("numbers",), ("scores", "test")))  # fmt: skip
-    submit = submit_best("test", Path("s.csv"))
+    submit = submit_best(TEST, Path("s.csv"))
     assert submit(tmp_path, there) == (("submit", f"scores/test/{expected}", "-o", "s.csv"),)
-    (told,) = report_best(Path("/i"), Path("t.json"), Path("r.html"))(tmp_path, there)
+    (told,) = report_best(OURS.v2, Path("t.json"), Path("r.html"))(tmp_path, there)
     assert told[1] == f"scores/v2/{expected}"
     assert told[-1] == f"whenabouts reproduce: {title}"
 

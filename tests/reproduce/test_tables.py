@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from numbers_folder import put_made_by, put_numbers
+from toy_plan import INDEX, TEST, WHOLE
 from whenabouts.core.errors import StageError
 from whenabouts.recipes.published import ENSEMBLES, PAPER_MAP, members, published_weights
 from whenabouts.reproduce.late import (
@@ -249,14 +250,14 @@ def test_no_rated_positive_is_no_number(tmp_path):
 def test_submission_and_report_are_of_the_best(folder):
     there = {Path("numbers", f"{n}-fused") for n in ENSEMBLES if n in ("E1", "E2")}
     there |= {Path("scores/test/E1-fused"), Path("scores/test/E2-fused")}
-    submit, report = submit_best("test", Path("s.csv")), _report()
+    submit, report = submit_best(TEST, Path("s.csv")), _report()
     assert submit(folder, frozenset(there)) == (
         ("submit", "scores/test/E2-fused", "-o", "s.csv"),
     )  # fmt: skip
     put_made_by(folder, "E2-fused", {"fused": FUSED})
     (words,) = report(folder, frozenset(there))
     assert words == (
-        "report", "scores/v2/E2-fused", "/i", "-o", "r.html", "--tables", "t.json", "--title",
+        "report", "scores/v2/E2-fused", str(INDEX), "-o", "r.html", "--tables", "t.json", "--title",
         "whenabouts reproduce: E2, fused with the video classifier",
     )  # fmt: skip
     with pytest.raises(StageError, match=r"scores/test/E2-fused: not there; E2-fused is the best"):
@@ -281,7 +282,7 @@ def test_the_report_says_where_no_fusion_is_best(tmp_path, video, top_topics, to
 
 
 def _report() -> LateCommands:
-    return report_best(Path("/i"), Path("t.json"), Path("r.html"))
+    return report_best(WHOLE.v2, Path("t.json"), Path("r.html"))
 
 
 def test_a_target_is_fused_as_v2_chose(folder):

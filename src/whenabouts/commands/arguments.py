@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -20,6 +20,8 @@ from whenabouts.corpus.corpus import Corpus
 from whenabouts.corpus.splits import SPLITS, Split
 
 Arguments = TypeVar("Arguments")
+# See `core.list_length`, which reads it.
+ListText = Annotated[str, tyro.conf.arg(metavar="INT|SHARE%")]
 SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from whenabouts.commands.arguments import (
+    ListText,
     give,
     note_what_was_seen,
     parse,
@@ -19,6 +20,7 @@ from whenabouts.commands.arguments import (
 )
 from whenabouts.commands.evaluate import labelled_rows, load_truth
 from whenabouts.core.errors import UsageError
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import open_scores
@@ -68,6 +70,8 @@ class Ensemble:
     """The index of a corpus to choose the weights on."""
     splits: tuple[str, ...] = ("v2",)
     """Splits of that index to choose on; no member may have been trained on them."""
+    k: ListText = str(K)
+    """Entries of each class's list that count in the search, or a share of the segments (4.85%)."""
     draws: int = NUM_DRAWS
     """Random draws of weights to try."""
     seed: int = 0
@@ -80,9 +84,9 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Ensemble, "ensemble", arguments)
     began_s = monotonic()
     _refuse_wrong_use(args)
-    given = shares(args.weights, len(args.scores))
+    given, length = shares(args.weights, len(args.scores)), list_length(args.k)
     members = match_members(open_scores(path) for path in args.scores)
-    search = _search(args, args.search, members) if args.search else None
+    search = _search(args, args.search, members, length) if args.search else None
     found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
     weights = search.best.weights if search else given
     table = members[0].scores
@@ -112,21 +116,27 @@ def _refuse_wrong_use(args: Ensemble) -> None:
     refuse_twice(args.scores, "Scores")
 
 
-def _search(args: Ensemble, index: Path, members: Sequence[Member]) -> WeightSearch:
+def _search(
+    args: Ensemble, index: Path, members: Sequence[Member], length: ListLength
+) -> WeightSearch:
     corpus = open_corpus(index)
     of_videos = members[0].scores.segments.has_whole_videos
-    gather = _video_trials if of_videos else _segment_trials
-    trials = gather(args, corpus, members)
+    if of_videos:
+        trials = _video_trials(args, corpus, members)
+    else:
+        trials = _segment_trials(args, corpus, members, length)
     for member in members:
         note_what_was_seen(member.scores, args.splits)
     given = shares(args.weights, len(members)) if args.weights else None
     return search_weights(trials, args.draws, args.seed, given)
 
 
-def _segment_trials(args: Ensemble, corpus: Corpus, members: Sequence[Member]) -> Trials:
+def _segment_trials(
+    args: Ensemble, corpus: Corpus, members: Sequence[Member], length: ListLength
+) -> Trials:
     truth = load_truth(None, corpus, args.splits)
     refuse_other_videos(members[0].scores, corpus)
-    return segment_trials(truth, members, args.kind)
+    return segment_trials(truth, members, args.kind, length)
 
 
 def _video_trials(args: Ensemble, corpus: Corpus, members: Sequence[Member]) -> Trials:

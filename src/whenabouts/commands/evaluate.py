@@ -11,10 +11,11 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from whenabouts.commands.arguments import chosen_splits, give, parse, refuse_other_videos
+from whenabouts.commands.arguments import ListText, chosen_splits, give, parse, refuse_other_videos
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.labels import SegmentLabels, read_labels
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_other_folder
 from whenabouts.core.progress import say
 from whenabouts.core.ranking import refuse_repeated_segments
@@ -23,7 +24,6 @@ from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.corpus.corpus import Corpus, Ragged, open_corpus
 from whenabouts.ensemble.rated_pairs import first_half
 from whenabouts.metrics.segment_map import (
-    K,
     Placed,
     SegmentEvaluation,
     place_in_scores,
@@ -55,8 +55,9 @@ class Evaluate:
     """Splits of the index to evaluate on."""
     truth: Path | None = None
     """Rated segments from a file instead: .csv or .parquet with video,start,class,score."""
-    k: int = K
-    """Entries of each class's list that count."""
+    k: ListText = str(K)
+    """Entries of each class's list that count, or a share of the scored segments: 4.85% is that of
+    the challenge. Where every segment is listed mAP is of their order alone."""
     halves: bool = False
     """Also the mAP of each half of the videos, cut as searches cut them: what is chosen on one half
     is judged on the other."""
@@ -112,19 +113,20 @@ class EvaluatedVideos:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Evaluate, "evaluate", arguments)
-    if args.k < 1:
-        raise UsageError(f"--k is {args.k}", rule="at least one entry a class must count")
+    length = list_length(args.k)
     if args.out:
         refuse_other_folder(args.out, "evaluation.json")
     corpus = open_corpus(args.index) if args.index else None
-    result = _evaluate(args, corpus)
+    result = _evaluate(args, corpus, length)
     if args.out:
         write_json(args.out / "evaluation.json", result.to_dict())
         result.write_classes(args.out / "classes.csv")
     give(result.to_dict(), result.lines(), as_json=args.json)
 
 
-def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVideos:
+def _evaluate(
+    args: Evaluate, corpus: Corpus | None, length: ListLength
+) -> Evaluated | EvaluatedVideos:
     scores = open_scores(args.target) if args.target.is_dir() else None
     if scores is not None and scores.segments.has_whole_videos:
         if args.truth is not None:
@@ -133,10 +135,17 @@ def _evaluate(args: Evaluate, corpus: Corpus | None) -> Evaluated | EvaluatedVid
         return EvaluatedVideos(evaluate_whole_videos(scores, corpus, args.splits))
     truth = load_truth(args.truth, corpus, args.splits)
     if scores is not None:
-        return evaluate_all(scores, truth, corpus, args.splits, args.k, halves=args.halves)
+        return evaluate_all(scores, truth, corpus, args.splits, length, halves=args.halves)
+    if length.entries is None:
+        raise UsageError(
+            f"--k is {length.text}",
+            where=args.target,
+            rule="a submission does not say how many segments there were",
+            remedy="pass a number of segments",
+        )
     classes = corpus.classes if corpus else None
 
-    placed = place_in_submission(truth, args.target, args.k, classes)
+    placed = place_in_submission(truth, args.target, length.entries, classes)
     segments = placed.evaluation()
     _note_missing(args.target, len(truth), int(segments.num_listed.sum()), "listed")
     return Evaluated(segments, None, _of_halves(placed) if args.halves else ())
@@ -187,7 +196,7 @@ def evaluate_all(
     truth: SegmentLabels,
     corpus: Corpus | None,
     splits: Sequence[str],
-    k: int = K,
+    length: ListLength,
     *,
     halves: bool = False,
 ) -> Evaluated:
@@ -197,6 +206,7 @@ def evaluate_all(
     _refuse_other_truth(scores, truth)
     _warn_of_leak(scores, splits)
 
+    k = length.of(len(scores.segments))
     placed = place_in_scores(truth, scores.segments, scores.classes, scores.values, k)
     videos = _evaluate_videos(scores, corpus, splits) if corpus else None
     return Evaluated(placed.evaluation(), videos, _of_halves(placed) if halves else ())
@@ -289,9 +299,11 @@ def _segment_line(evaluation: SegmentEvaluation) -> str:
     told = evaluation.to_dict()
     mean_ap = told["mean_ap"]
     head = "no rated positives" if mean_ap is None else f"{mean_ap:.4f}"
+    found, positive = told["num_found"], told["num_positives"]
+    listed = f", {found:,} of them listed" if found < positive else ""
     return (
         f"mAP@{told['k']}: {head} over {told['num_classes']:,} classes, "
-        f"{told['num_rated']:,} rated pairs ({told['num_positives']:,} positive)"
+        f"{told['num_rated']:,} rated pairs ({positive:,} positive{listed})"
     )
 
 

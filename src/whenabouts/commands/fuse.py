@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts.commands.arguments import (
+    ListText,
     give,
     note_what_was_seen,
     parse,
@@ -18,6 +19,7 @@ from whenabouts.commands.arguments import (
 )
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import Scores, open_scores
@@ -26,6 +28,7 @@ from whenabouts.corpus.corpus import open_corpus
 from whenabouts.ensemble.candidates import CandidateFilter
 from whenabouts.ensemble.fusion import Exponents, FusionSettings, fuse
 from whenabouts.ensemble.grid import Trial
+from whenabouts.ensemble.own_videos import own_video_scores
 from whenabouts.ensemble.search import DEFAULT, FusionSearch, search_fusion
 
 MOST_TRIALS = 10
@@ -35,10 +38,10 @@ MOST_TRIALS = 10
 class Fuse:
     """Fuse segment scores with video scores: video^a x segment^b, a class at a time; writes Scores.
 
-    A filter puts the pairs that are no candidates below all others. With --search the exponents
-    and the filter that rank the rated segments of an index best are found, and used if that pays
-    across halves of the videos; else the segment scores stay as they are. made-by.json of the
-    result lists every trial.
+    Without VIDEO-SCORES the score of a video is that of the best of its segments. A filter puts the
+    pairs that are no candidates below all others. With --search the exponents and the filter that
+    rank the rated segments of an index best are found, and used if that pays across halves of the
+    videos; else the segment scores stay as they are. made-by.json of the result lists every trial.
 
     Example: whenabouts fuse scores video-scores -o fused --segment-exponent 2 --top-topics 20
              whenabouts fuse scores video-scores -o fused --search corpus.index --splits v2
@@ -46,10 +49,13 @@ class Fuse:
 
     segment_scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SEGMENT-SCORES")]
     """The Scores folder of the segments."""
-    video_scores: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO-SCORES")]
-    """The Scores folder of the videos: a row a video, by a video classifier."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""
+    video_scores: Annotated[
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[VIDEO-SCORES]")
+    ] = None
+    """The Scores folder of the videos: a row a video, by a video classifier; in place of the best
+    of their segments."""
     video_exponent: float = DEFAULT.exponents.video
     """a; 0 leaves the video scores to the filters."""
     segment_exponent: float = DEFAULT.exponents.segment
@@ -66,6 +72,8 @@ class Fuse:
     """The index of a corpus with rated segments to search on."""
     splits: tuple[str, ...] = ("v2",)
     """Splits of that index to search on; neither model may have been trained on them."""
+    k: ListText = str(K)
+    """Entries of each class's list that count in the search, or a share of the segments (4.85%)."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -73,10 +81,12 @@ class Fuse:
 def main(arguments: Sequence[str]) -> None:
     args = parse(Fuse, "fuse", arguments)
     began_s = monotonic()
-    settings = _settings(args)
-    refuse_input_as_output(args.out, (args.segment_scores, args.video_scores))
-    segments, videos = open_scores(args.segment_scores), open_scores(args.video_scores)
-    search = _search(args, args.search, segments, videos) if args.search else None
+    settings, length = _settings(args), list_length(args.k)
+    given = [path for path in (args.segment_scores, args.video_scores) if path is not None]
+    refuse_input_as_output(args.out, given)
+    segments = open_scores(args.segment_scores)
+    videos = open_scores(args.video_scores) if args.video_scores else own_video_scores(segments)
+    search = _search(args, args.search, segments, videos, length) if args.search else None
     if search is not None:
         settings = search.used.settings
     found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
@@ -117,13 +127,15 @@ def _settings(args: Fuse) -> FusionSettings:
     return settings
 
 
-def _search(args: Fuse, index: Path, segments: Scores, videos: Scores) -> FusionSearch:
+def _search(
+    args: Fuse, index: Path, segments: Scores, videos: Scores, length: ListLength
+) -> FusionSearch:
     corpus = open_corpus(index)
     truth = load_truth(None, corpus, args.splits)
     refuse_other_videos(segments, corpus)
-    for scores in (segments, videos):
+    for scores in (segments, videos) if args.video_scores else (segments,):
         note_what_was_seen(scores, args.splits)
-    return search_fusion(truth, segments, videos, keep_unscored=args.keep_unscored)
+    return search_fusion(truth, segments, videos, length=length, keep_unscored=args.keep_unscored)
 
 
 def _table(search: FusionSearch) -> Iterator[str]:

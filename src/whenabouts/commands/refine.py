@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts.commands.arguments import (
+    ListText,
     give,
     note_what_was_seen,
     parse,
@@ -18,6 +19,7 @@ from whenabouts.commands.arguments import (
 )
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress, say
 from whenabouts.core.scores import Scores, open_scores
@@ -60,6 +62,9 @@ class Refine:
     """The index of a corpus with rated segments to search on."""
     splits: tuple[str, ...] = ("v2",)
     """Splits of that index to search on; the model may not have been trained on them."""
+    k: ListText = str(K)
+    """Entries of each class's list that count in the search, or a share of the segments; 100% to
+    choose the order alone, for 'shortlist'."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -67,10 +72,10 @@ class Refine:
 def main(arguments: Sequence[str]) -> None:
     args = parse(Refine, "refine", arguments)
     began_s = monotonic()
-    settings = _settings(args)
+    settings, length = _settings(args), list_length(args.k)
     refuse_input_as_output(args.out, [args.scores])
     scores = open_scores(args.scores)
-    search = _search(args, args.search, scores) if args.search else None
+    search = _search(args, args.search, scores, length) if args.search else None
     if search is not None:
         settings = search.used.settings
     elif settings == AS_IT_IS:
@@ -101,12 +106,12 @@ def _settings(args: Refine) -> Context:
     return settings
 
 
-def _search(args: Refine, index: Path, scores: Scores) -> ContextSearch:
+def _search(args: Refine, index: Path, scores: Scores, length: ListLength) -> ContextSearch:
     corpus = open_corpus(index)
     truth = load_truth(None, corpus, args.splits)
     refuse_other_videos(scores, corpus)
     note_what_was_seen(scores, args.splits)
-    return search_context(truth, scores)
+    return search_context(truth, scores, length=length)
 
 
 def _table(search: ContextSearch) -> Iterator[str]:

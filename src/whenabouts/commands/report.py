@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from whenabouts.commands.arguments import give, parse
+from whenabouts.commands.arguments import ListText, give, parse
 from whenabouts.commands.evaluate import (
     Evaluated,
     evaluate_all,
@@ -19,6 +19,7 @@ from whenabouts.commands.evaluate import (
 from whenabouts.core.classes import ClassOrder, read_vocabulary
 from whenabouts.core.errors import UsageError
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_other_file
 from whenabouts.core.progress import say
 from whenabouts.core.scores import Scores, open_scores
@@ -54,6 +55,8 @@ class Report:
     """The page to write."""
     splits: tuple[str, ...] = ("v2",)
     """Splits to evaluate on."""
+    k: ListText = str(K)
+    """Entries of each class's list that count, or a share of the scored segments (4.85%)."""
     vocabulary: Path | None = None
     """vocabulary.csv: names of the classes that the Scores or the evaluation do not name."""
     labels: Path | None = None
@@ -72,13 +75,16 @@ class Report:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Report, "report", arguments)
+    length = list_length(args.k)
     refuse_other_file(args.out, "a report", *PAGE_SIGNS)
     tables = read_tables(args.tables) if args.tables else None
     corpus, scores = open_corpus(args.index), open_scores(args.scores)
     _note_another_run(args, scores)
     vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
-    write = _write_of_videos if scores.segments.has_whole_videos else _write_of_segments
-    name, value = write(args, scores, corpus, vocabulary, tables)
+    if scores.segments.has_whole_videos:
+        name, value = _write_of_videos(args, scores, corpus, vocabulary, tables)
+    else:
+        name, value = _write_of_segments(args, scores, corpus, vocabulary, tables, length)
     told = UNDEFINED[name] if value is None else f"{MEASURES[name]} {value:.4f}"
     line = f"{args.out}: {told}; open it in a browser"
     give({"report": str(args.out), name: value}, [line], as_json=args.json)
@@ -97,10 +103,11 @@ def _write_of_segments(
     corpus: Corpus,
     vocabulary: dict[int, str],
     tables: SystemTables | None,
+    length: ListLength,
 ) -> tuple[Measure, float | None]:
     """Returns the key of the main metric and its value."""
     truth = load_truth(None, corpus, args.splits)
-    evaluated = evaluate_all(scores, truth, corpus, args.splits)
+    evaluated = evaluate_all(scores, truth, corpus, args.splits, length)
     settings = ReportSettings(
         num_timelines=args.num_timelines,
         pr_classes=args.pr_classes,

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts import __version__
-from whenabouts.commands.arguments import give, parse
+from whenabouts.commands.arguments import ListText, give, parse
 from whenabouts.core.atomic import write_json, write_text
 from whenabouts.core.errors import StageError, UsageError
+from whenabouts.core.list_length import list_length
 from whenabouts.core.processes import default_processes
 from whenabouts.core.progress import human, say
 from whenabouts.recipes.published import Precision, Scale
@@ -65,6 +66,9 @@ class Reproduce:
     precision: Precision | None = None
     """auto, float32 or bfloat16: of the attention models in training; a CPU with avx512_bf16 takes
     half the time with bfloat16."""
+    k: ListText | None = None
+    """Segments in the list of a class, by which V2 chooses and which is submitted, or a share of
+    all: 4.85% is that of the challenge; 100000 if not said."""
     only: tuple[str, ...] = ()
     """Only these stages, by name or glob ('*.nl-1'); what they need must be there."""
     anew: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
@@ -121,7 +125,7 @@ def _request(args: Reproduce, root: Path, arguments: Sequence[str]) -> Request:
         "predict": None if args.predict is None else tuple(str(p.absolute()) for p in args.predict),
         "final": args.final if args.final or "--no-final" in arguments else None,
         "presets": args.preset,
-        **{name: getattr(args, name) for name in ("scale", "seeds", "device", "precision")},
+        **{name: getattr(args, name) for name in ("scale", "seeds", "device", "precision", "k")},
     }
     given = {name: value for name, value in given.items() if value is not None}
     return Request(**given) if kept is None else replace(kept, **given)
@@ -231,7 +235,8 @@ def _places(out: Path) -> Iterator[str]:
 def _write_tables(args: Reproduce, root: Path) -> None:
     kept = read_request(root) or Request("")
     presets = args.preset or kept.presets
-    found = tables(root, args.scale or kept.scale, args.seeds or kept.seeds, presets)
+    length = list_length(args.k or kept.k)
+    found = tables(root, args.scale or kept.scale, args.seeds or kept.seeds, presets, length)
     best = [{"name": MEAN, **found["best"]}] if found["best"] else []
     for ensemble in (*found["ensembles"], *best):
         if ensemble["missing"]:

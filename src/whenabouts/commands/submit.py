@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from whenabouts.commands.arguments import give, parse, refuse_twice
+from whenabouts.commands.arguments import ListText, give, parse, refuse_twice
 from whenabouts.core.errors import UsageError
+from whenabouts.core.list_length import K, ListLength, list_length
 from whenabouts.core.outputs import refuse_other_file
 from whenabouts.core.progress import human, progress
 from whenabouts.core.scores import Scores, open_scores
@@ -21,7 +22,7 @@ from whenabouts.ensemble.fusion import Exponents, FusionSettings
 from whenabouts.ensemble.mean import EnsembleSettings, Kind
 from whenabouts.ensemble.members import match_members, shares
 from whenabouts.ensemble.one_pass import WithVideos, submit_ensemble
-from whenabouts.submission import K, write_submission
+from whenabouts.submission import write_submission
 
 LISTED = "a submission lists segments"
 
@@ -44,8 +45,8 @@ class Submit:
     """The Scores folder; or several, of the same rows and classes."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("submission.csv")
     """The file to write."""
-    k: int = K
-    """Segments a class."""
+    k: ListText = str(K)
+    """Segments a class, or a share of them all: 4.85% is that of the challenge."""
     weights: tuple[float, ...] = ()
     """Of several Scores: one each, divided by their sum; equal ones if not said."""
     kind: Kind = "mean"
@@ -70,21 +71,21 @@ class Submit:
 
 def main(arguments: Sequence[str]) -> None:
     args = parse(Submit, "submit", arguments)
-    if args.k < 1:
-        raise UsageError(f"--k is {args.k}", rule="at least one segment a class")
+    length = list_length(args.k)
     fusion = _fusion(args)
     refuse_other_file(args.out, "a submission", b",".join(HEADER))
     began_s = monotonic()
     if len(args.scores) == 1 and args.videos is None:
         first = open_scores(args.scores[0])
         first.refuse_whole_videos(LISTED)
-        submit(first, args.out, args.k)
+        submit(first, args.out, length)
     else:
-        first = _submit_ensemble(args, fusion)
+        first = _submit_ensemble(args, fusion, length)
     size, time_s = args.out.stat().st_size, monotonic() - began_s
     result: dict[str, Any] = {"submission": str(args.out), "bytes": size, "time_s": time_s}
+    most = length.of(len(first.segments))
     line = (
-        f"{args.out}: {len(first.classes):,} classes, up to {args.k:,} segments each, "
+        f"{args.out}: {len(first.classes):,} classes, up to {most:,} segments each, "
         f"{human(size, 'B')} in {time_s:.1f} s"
     )
     give(result, [line], as_json=args.json)
@@ -111,19 +112,19 @@ def _fusion(args: Submit) -> FusionSettings:
     return fusion
 
 
-def submit(scores: Scores, out: Path, k: int = K) -> None:
+def submit(scores: Scores, out: Path, length: ListLength) -> None:
     with progress("submit", len(scores.classes), "classes") as bar:
         write_submission(
             out,
             scores.segments,
             scores.classes,
             scores.values,
-            k,
+            length.of(len(scores.segments)),
             on_class=lambda _: bar.advance(1),
         )
 
 
-def _submit_ensemble(args: Submit, fusion: FusionSettings) -> Scores:
+def _submit_ensemble(args: Submit, fusion: FusionSettings, length: ListLength) -> Scores:
     """Returns the first member."""
     members = match_members(open_scores(path) for path in args.scores)
     first = members[0].scores
@@ -139,7 +140,7 @@ def _submit_ensemble(args: Submit, fusion: FusionSettings) -> Scores:
             args.out,
             EnsembleSettings(args.kind, args.weights),
             videos,
-            args.k,
+            length.of(num_rows),
             on_rows=bar.advance,
             on_class=lambda _: bar.advance(num_rows / num_classes),
         )

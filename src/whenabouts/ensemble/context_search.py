@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.core.ranking import let_go
 from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
@@ -96,7 +97,8 @@ class ContextSearch:
 
 @dataclass(frozen=True)
 class PairsInContext:
-    """P scored rated pairs. score: as stored; around: u, n and m of each [3, P], by L."""
+    """P scored rated pairs, then their rivals. score: as stored; around: u, n and m of each
+    [3, P], by L."""
 
     score: NDArray[np.floating]
     around: dict[float, NDArray[np.float64]]
@@ -114,14 +116,19 @@ class PairsInContext:
 
 
 def search_context(
-    truth: SegmentLabels, scores: Scores, grid: Iterable[Context] | None = None
+    truth: SegmentLabels,
+    scores: Scores,
+    grid: Iterable[Context] | None = None,
+    length: ListLength = OF_CHALLENGE,
 ) -> ContextSearch:
     """Try the scores as they are and all of the grid on the rated pairs; None: that of `grid_of`.
+
+    length: of the lists, where it is below the number of segments (see `rated_pairs`).
 
     Raises ScoresError as `refine` does, or if no rated segment is scored; LabelsError if no rated
     pair is positive.
     """
-    rated = RatedInVideos.of(truth, scores)
+    rated = RatedInVideos.of(truth, scores, length)
     settings = tuple(grid_of(rated.typical_distance()) if grid is None else grid)
     pairs = rated.in_context(each.alike for each in (AS_IT_IS, *settings))
     tried = try_each((AS_IT_IS, *settings), pairs.mean_aps)
@@ -132,7 +139,7 @@ def search_context(
         cross_validated=None
         if across is None
         else CrossValidated(across.chosen, across.mean_ap, across.of_each[0]),
-        num_pairs=len(pairs.score),
+        num_pairs=len(pairs.judged),
     )
 
 
@@ -148,7 +155,7 @@ def grid_of(typical_distance: float) -> tuple[Context, ...]:
 
 @dataclass(frozen=True)
 class RatedInVideos:
-    """The P scored rated pairs, and the videos around them.
+    """The P scored rated pairs, then their rivals, and the videos around them.
 
     row, column [P]; video, place: which of `videos` it is, and the place of the row in it [P].
     """
@@ -162,10 +169,10 @@ class RatedInVideos:
     place: NDArray[np.int64]
 
     @classmethod
-    def of(cls, truth: SegmentLabels, scores: Scores) -> Self:
+    def of(cls, truth: SegmentLabels, scores: Scores, length: ListLength = OF_CHALLENGE) -> Self:
         """Raises errors as `search_context`."""
         member = segments_alone(scores)
-        row, column, judged = judged_pairs(truth, member.scores)
+        row, column, judged = judged_pairs(truth, member.scores, length)
         videos = VideoRows.of(member.scores.segments)
         place_of_row = np.empty_like(videos.row)
         place_of_row[videos.row] = np.arange(len(videos.row))
@@ -176,7 +183,7 @@ class RatedInVideos:
     def typical_distance(self) -> float:
         """The median distance of two segments of one of the rated videos; of many videos, of some,
         evenly chosen. 0 where none has two segments."""
-        rated = np.unique(self.video)
+        rated = np.unique(self.video[: len(self.judged)])
         some = rated[:: -(-len(rated) // MOST_SAMPLED)]
         found = map_in_order(self._apart, some.tolist())
         apart = np.concatenate(list(found))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from whenabouts.core.list_length import K
 from whenabouts.core.ranking import BUDGET_BYTES
 from whenabouts.core.scores import Scores, new_scores
 from whenabouts.ensemble.candidates import Candidates
@@ -25,7 +26,7 @@ from whenabouts.ensemble.mean import EnsembleSettings, write_means
 from whenabouts.ensemble.members import Finish, Member, by_path, shares
 from whenabouts.ensemble.ranks import write_mean_ranks
 from whenabouts.ensemble.video_scores import match_videos
-from whenabouts.submission import K, write_submission
+from whenabouts.submission import write_submission
 
 
 @dataclass(frozen=True)

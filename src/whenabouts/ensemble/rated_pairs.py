@@ -1,7 +1,12 @@
 """The rated pairs of scores, gathered once, so that a trial of a fusion or an ensemble is quick.
 
-The mAP is that of `metrics.segment_map.evaluate_pairs`, and so that of `evaluate_scores` while no
-list is full: only rated pairs are ranked. A rated pair that has no segment score is not listed.
+The mAP is that of `metrics.segment_map.evaluate_scores`. While no list is full only rated pairs
+need be ranked. Where K is below the number of segments a pair must reach its class's list, and what
+stands in its way changes with each trial: so some segments, drawn once, are scored in each class as
+well (rivals), and the list ends where K of all would. With all segments for rivals, which they are
+where the pairs are few enough, that is exact; of 1,000 rivals and a list of 4.85 % the end is known
+to about a seventh of its length, and is the same for all trials. A rated pair that has no segment
+score is not listed.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.errors import LabelsError, ScoresError
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.core.ranking import let_go, order_keys, tie_ranks_of
 from whenabouts.core.scores import Scores
 from whenabouts.ensemble.candidates import CandidateFilter, class_keys, reaches, topic_ranks
@@ -22,6 +28,27 @@ from whenabouts.ensemble.video_scores import VideoScores, refuse_out_of_range
 from whenabouts.metrics.segment_map import POSITIVE
 
 VIDEOS_AT_ONCE = 1024
+MOST_RIVAL_PAIRS = 1_000_000
+FEWEST_RIVALS = 1_000
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Segments that compete for places in the lists. tie_ranks [M]: how their equal scores are
+    ordered; of_pairs [P]: the same of the rated pairs; entries: of M, how many a list holds."""
+
+    tie_ranks: NDArray[np.uint32]
+    of_pairs: NDArray[np.uint32]
+    entries: int
+
+    def listed(
+        self, rated: NDArray[np.float32], rivals: NDArray[np.float32], number: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which rated pairs [P], of the classes with these numbers [P], reach their list; rivals
+        [G, M]: the scores of the rivals in each class."""
+        keys = order_keys(rivals, self.tie_ranks)
+        cuts = np.partition(keys, self.entries - 1, axis=1)[:, self.entries - 1]
+        return order_keys(rated, self.of_pairs) <= cuts[number]
 
 
 @dataclass(frozen=True)
@@ -29,18 +56,28 @@ class JudgedPairs:
     """What is known of P scored rated pairs; they are ordered by (class, video id, start).
 
     class_number: 0..G-1; first_half: is the video in the first half? num_positives: [3, G] of all
-    rated pairs, scored or not: of all videos, of the first half, of the second.
+    rated pairs, scored or not: of all videos, of the first half, of the second. rivals: None where
+    every segment is listed.
     """
 
     class_number: NDArray[np.int64]
     positive: NDArray[np.bool_]
     first_half: NDArray[np.bool_]
     num_positives: NDArray[np.int64]
+    rivals: Rivals | None = None
+
+    def __len__(self) -> int:
+        return len(self.class_number)
 
     def mean_aps(self, scores: NDArray[np.float32]) -> tuple[float, float, float]:
-        """mAP of scores [P] over all videos, over the first half, over the second; NaN without
-        positives."""
-        ranking = self._ranking(scores)
+        """mAP of scores over all videos, over the first half, over the second; NaN without
+        positives. scores: of the rated pairs [P], then of the rivals, class by class [G M]."""
+        rated = scores[: len(self)]
+        ranking = self._ranking(rated)
+        if self.rivals is not None:
+            of_rivals = scores[len(self) :].reshape(-1, len(self.rivals.tie_ranks))
+            listed = self.rivals.listed(rated, of_rivals, self.class_number)
+            ranking = ranking[listed[ranking]]
         in_first = self.first_half[ranking]
         parts = (ranking, ranking[in_first], ranking[~in_first])
         whole, first, second = (self._mean_ap(*part) for part in zip(parts, self.num_positives))
@@ -71,7 +108,7 @@ class JudgedPairs:
 
 @dataclass(frozen=True)
 class RatedPairs:
-    """P scored rated pairs.
+    """P scored rated pairs, and their rivals where there are any (see `JudgedPairs.mean_aps`).
 
     video, segment: their scores, video NaN where there is none; topic_rank, video_rank: places of
     the class in the video and of the video in the class, from 0.
@@ -102,9 +139,10 @@ class RatedPairs:
 
 
 def judged_pairs(
-    truth: SegmentLabels, segments: Scores
+    truth: SegmentLabels, segments: Scores, length: ListLength = OF_CHALLENGE
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], JudgedPairs]:
-    """(row, column, judged) of the rated pairs that are scored.
+    """(row, column, judged) of the rated pairs that are scored, then of their rivals, class by
+    class.
 
     Raises ScoresError if none is, LabelsError if no rated pair is positive.
     """
@@ -118,12 +156,21 @@ def judged_pairs(
             where=segments.path,
             remedy="predict the splits that are rated",
         )
-    class_ids, class_number = np.unique(truth.class_id, return_inverse=True)
+    # Classes without a scored pair stand last, so that those with rivals are the first.
+    class_ids = np.unique(truth.class_id)
+    is_scored = segments.classes.columns(class_ids) >= 0
+    class_ids = np.concatenate([class_ids[is_scored], class_ids[~is_scored]])
+    by_id = np.argsort(class_ids)
+    class_number = by_id[np.searchsorted(class_ids[by_id], truth.class_id)]
     scored = scored[np.lexsort((table.tie_ranks[rows[scored]], class_number[scored]))]
     in_first, positive = first_half(truth.video), truth.score >= POSITIVE
     if not positive.any():
         raise LabelsError("no rated pair is positive", rule="a search needs positives to rank")
     halves = (np.ones(len(truth), np.bool_), in_first, ~in_first)
+    rows, columns = rows[scored], columns[scored]
+    ranked = segments.classes.columns(class_ids[: int(is_scored.sum())])
+    drawn, entries = _drawn(len(table), len(ranked), length)
+    rivals = Rivals(table.tie_ranks[drawn], table.tie_ranks[rows], entries) if entries else None
     judged = JudgedPairs(
         class_number=class_number[scored],
         positive=positive[scored],
@@ -134,14 +181,33 @@ def judged_pairs(
                 for half in halves
             ]
         ),
+        rivals=rivals,
     )
-    return rows[scored], columns[scored], judged
+    rows = np.concatenate([rows, np.tile(drawn, len(ranked))])
+    return rows, np.concatenate([columns, np.repeat(ranked, len(drawn))]), judged
 
 
-def rated_pairs(truth: SegmentLabels, segments: Scores, videos: VideoScores) -> RatedPairs:
+def _drawn(
+    num_segments: int, num_classes: int, length: ListLength
+) -> tuple[NDArray[np.int64], int]:
+    """(rows of the rivals [M], how many of them a list holds); none where it holds all segments."""
+    entries = length.of(num_segments)
+    if entries >= num_segments:
+        return np.empty(0, np.int64), 0
+    num = min(num_segments, max(FEWEST_RIVALS, MOST_RIVAL_PAIRS // num_classes))
+    drawn = np.random.default_rng(0).permutation(num_segments)[:num]
+    return np.sort(drawn), max(1, round(entries * num / num_segments))
+
+
+def rated_pairs(
+    truth: SegmentLabels,
+    segments: Scores,
+    videos: VideoScores,
+    length: ListLength = OF_CHALLENGE,
+) -> RatedPairs:
     """Gather the rated pairs. Raises errors as `judged_pairs`, and ScoresError if a score is not
     in [0, 1]."""
-    row, column, judged = judged_pairs(truth, segments)
+    row, column, judged = judged_pairs(truth, segments, length)
     video = segments.segments.video[row]
     video_score, topic_rank = _of_videos(videos, video, column)
     return RatedPairs(

@@ -16,6 +16,7 @@ from itertools import product
 from typing import Any
 
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.core.scores import Scores
 from whenabouts.core.settings import to_dict
 from whenabouts.ensemble.candidates import CandidateFilter
@@ -97,15 +98,18 @@ def search_fusion(
     videos: Scores,
     grid: Iterable[FusionSettings] = GRID,
     *,
+    length: ListLength = OF_CHALLENGE,
     keep_unscored: bool = False,
 ) -> FusionSearch:
     """Try the default, the segment scores alone and all of the grid on the rated pairs.
+
+    length: of the lists, where it is below the number of segments (see `rated_pairs`).
 
     Raises ScoresError as `fuse` does, or if no rated segment is scored; LabelsError if no rated
     pair is positive.
     """
     matched = match_videos(segments, videos, keep_unscored=keep_unscored)
-    pairs = rated_pairs(truth, segments, matched)
+    pairs = rated_pairs(truth, segments, matched, length)
     tried = try_each((DEFAULT, SEGMENTS_ALONE, *grid), pairs.mean_aps)
     default, segments_alone, *_ = tried.in_order
     across = tried.across
@@ -116,5 +120,5 @@ def search_fusion(
         cross_validated=None
         if across is None
         else CrossValidated(across.chosen, across.mean_ap, *across.of_each[:2]),
-        num_pairs=len(pairs.video),
+        num_pairs=len(pairs.judged),
     )

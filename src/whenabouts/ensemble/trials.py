@@ -12,7 +12,7 @@ if it were among the 20 best of a mean; with no more than CANDIDATES classes the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from whenabouts.core.errors import LabelsError
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.core.ranking import LOW_HALF, best_keys, let_go, order_keys, tie_ranks_of
 from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.ensemble.candidates import topic_ranks
@@ -119,13 +120,15 @@ def _both_kinds(
 
 @dataclass(frozen=True)
 class SegmentTrials:
+    """gathered: at the rated pairs, then at their rivals (see `JudgedPairs.mean_aps`)."""
+
     gathered: Gathered
     pairs: JudgedPairs
     metric: str = "mAP"
 
     @property
     def judged_on(self) -> str:
-        return f"{len(self.pairs.positive):,} rated pairs"
+        return f"{len(self.pairs):,} rated pairs"
 
     @property
     def num_members(self) -> int:
@@ -138,7 +141,8 @@ class SegmentTrials:
         """Pairs of one class, as mAP compares them."""
         half, number = self.pairs.first_half, self.pairs.class_number
         taken = (np.ones_like(half), half, ~half)[part]
-        return self.gathered.pair_loss(number, self.pairs.positive, taken)
+        rated = replace(self.gathered, values=self.gathered.values[:, : len(self.pairs)])
+        return rated.pair_loss(number, self.pairs.positive, taken)
 
 
 @dataclass(frozen=True)
@@ -195,10 +199,18 @@ class VideoTrials:
         return in_order // max(1, best.shape[1]), relevant.ravel()[in_order]
 
 
-def segment_trials(truth: SegmentLabels, members: Sequence[Member], kind: Kind) -> SegmentTrials:
-    """Raises ScoresError if no rated segment is scored or a score is no number or probability,
-    LabelsError if no rated pair is positive."""
-    row, column, pairs = judged_pairs(truth, members[0].scores)
+def segment_trials(
+    truth: SegmentLabels,
+    members: Sequence[Member],
+    kind: Kind,
+    length: ListLength = OF_CHALLENGE,
+) -> SegmentTrials:
+    """length: of the lists, where it is below the number of segments (see `rated_pairs`).
+
+    Raises ScoresError if no rated segment is scored or a score is no number or probability,
+    LabelsError if no rated pair is positive.
+    """
+    row, column, pairs = judged_pairs(truth, members[0].scores, length)
     return SegmentTrials(_gathered(kind, members, row, column), pairs)
 
 

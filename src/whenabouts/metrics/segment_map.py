@@ -27,6 +27,7 @@ from whenabouts.core.atomic import atomic_path
 from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import ScoresError, SubmissionError
 from whenabouts.core.labels import SegmentLabels
+from whenabouts.core.list_length import K
 from whenabouts.core.ranking import (
     BUDGET_BYTES,
     class_blocks,
@@ -38,7 +39,6 @@ from whenabouts.core.segments import SegmentTable
 from whenabouts.core.submission_rows import submission_rows
 from whenabouts.core.submission_tokens import find_tokens
 
-K = 100_000
 POSITIVE = 0.5
 NOT_LISTED = np.uint64(2**64 - 1)
 

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from whenabouts.core.errors import StageError
+from whenabouts.core.scores import open_scores
 from whenabouts.recipes.published import ENSEMBLES, weights_of_present
+from whenabouts.reproduce.target import Target
 from whenabouts.workflow.stage import Commands, LateCommands
 
 FUSED = "-fused"  # behind the name of an ensemble
 ITS_REFINED = "-refined"  # likewise: its mean refined as our preset's is, to compare with
-MEAN, REFINED = "best-mean", "best-refined"  # of our preset
+MEAN, REFINED = "best-mean", "best-refined"  # of our preset; and where lists are cut:
+FOUND, LISTED = "best-found", "best-listed"
 GEOMETRIC = ("--kind", "geometric")
 Preset = Literal["published", "best"]
 # What a submission may be of: Scores by name.
 RESULTS: dict[Preset, tuple[str, ...]] = {
     "published": tuple(name + FUSED for name in ENSEMBLES),
-    "best": (REFINED,),
+    "best": (LISTED, REFINED),
 }
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
@@ -36,15 +39,14 @@ def average_present(weights: Mapping[Path, float], out: Path, then: Commands = (
 
 
 def average_searched(
-    members: Iterable[Path], index: Path, out: Path, then: Commands = ()
+    members: Iterable[Path], v2: Target, out: Path, then: Commands = ()
 ) -> LateCommands:
-    """The geometric mean of those members' Scores that there are, with weights from V2 of the
-    index."""
+    """The geometric mean of those members' Scores that there are, with weights from V2."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         kept = weights_of_present({str(path): 1.0 for path in members}, {str(p) for p in there})
-        words = ("ensemble", *kept, "-o", str(out), *GEOMETRIC, "--search", str(index))
-        return (words, *then)
+        words = ("ensemble", *kept, "-o", str(out), *GEOMETRIC, "--search", str(v2.index))
+        return ((*words, *v2.length.words), *then)
 
     return commands
 
@@ -69,12 +71,16 @@ def _average(weights: Mapping[Path, float], there: frozenset[Path], out: Path) -
 
 
 def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> LateCommands:
-    """Fuse with the exponents and the filter that a search on V2 found. chosen: its Scores."""
+    """Fuse with the exponents and the filter that a search on V2 found; of the best videos of a
+    class as large a share. chosen: its Scores."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         with _told_by(root / chosen / "made-by.json") as made_by:
             found = made_by["fused"]
-            exponents, candidates = found["exponents"], found["candidates"]
+            exponents, candidates = found["exponents"], dict(found["candidates"])
+            if candidates.get("top_videos") is not None:
+                share = candidates["top_videos"] / _num_videos(root / chosen)
+                candidates["top_videos"] = max(1, round(share * _num_videos(root / segments)))
             flags = {
                 "--video-exponent": exponents["video"],
                 "--segment-exponent": exponents["segment"],
@@ -85,6 +91,10 @@ def fuse_as_on_v2(segments: Path, videos: Path, chosen: Path, out: Path) -> Late
         return ((*words, *(word for pair in given for word in pair)),)
 
     return commands
+
+
+def _num_videos(scores: Path) -> int:
+    return len(open_scores(scores).segments.video_ids)
 
 
 def refine_as_on_v2(segments: Path, chosen: Path, out: Path) -> LateCommands:
@@ -110,36 +120,36 @@ def _told_by(path: Path) -> Iterator[dict[str, Any]]:
         raise StageError(f"it does not say {error}", where=path, remedy=remedy) from error
 
 
-def submit_best(target: str, out: Path) -> LateCommands:
+def submit_best(target: Target, out: Path) -> LateCommands:
     """The submission file of the target by what is best on V2."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         best = best_result(root, _numbers(there))
-        scores = Path("scores", target, best)
+        scores = Path("scores", target.name, best)
         if scores not in there:
             raise StageError("not there", where=scores, rule=f"{best} is the best on V2")
-        return (("submit", str(scores), "-o", str(out)),)
+        return (("submit", str(scores), "-o", str(out), *target.length.words),)
 
     return commands
 
 
-def report_best(index: Path, tables: Path, out: Path) -> LateCommands:
+def report_best(v2: Target, tables: Path, out: Path) -> LateCommands:
     """The page about what is best on V2, with the tables of all (a JSON file)."""
 
     def commands(root: Path, there: frozenset[Path]) -> Commands:
         best = best_result(root, _numbers(there))
         scores = Path("scores", "v2", best)
         title = f"whenabouts reproduce: {_in_words(best, root / scores)}"
-        words = ("report", str(scores), str(index), "-o", str(out), "--tables", str(tables))
-        return ((*words, "--title", title),)
+        words = ("report", str(scores), str(v2.index), "-o", str(out), "--tables", str(tables))
+        return ((*words, *v2.length.words, "--title", title),)
 
     return commands
 
 
 def _in_words(result: str, scores: Path) -> str:
     """result: of what V2 chose, with its Scores."""
-    if result == REFINED:
-        return "our preset, refined"
+    if result in RESULTS["best"]:
+        return "our preset, refined" if result == REFINED else "our preset, listed and refined"
     ensemble, found = result.removesuffix(FUSED), read_json(scores / "made-by.json")["fused"]
     is_unfiltered = all(limit is None for limit in found["candidates"].values())
     if found["exponents"]["video"] == 0 and is_unfiltered:
@@ -153,7 +163,7 @@ def results_of(presets: Collection[Preset]) -> tuple[str, ...]:
 
 
 def best_result(root: Path, numbers: Iterable[Path]) -> str:
-    """The name of the fused or refined Scores with the best mAP on V2, the first of equals.
+    """The name of the fused, refined or listed Scores with the best mAP on V2, the first of equals.
 
     Raises StageError if none of them is evaluated.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -24,7 +25,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     if has_published := any(each["mean"] is not None for each in published):
         yield from _published(found)
     else:
-        yield f"mAP on V2 of this corpus ({_scale(found)}). {CHOSEN}"
+        yield f"{found['measure']} of this corpus ({_scale(found)}). {CHOSEN}"
     if found["best"]:
         yield ""
         yield from _best(found, has_published=has_published)
@@ -32,7 +33,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _published(found: dict[str, Any]) -> Iterator[str]:
-    yield f"mAP on V2 of this corpus ({_scale(found)}) beside the paper's on"
+    yield f"{found['measure']} of this corpus ({_scale(found)}) beside the paper's on"
     yield "YouTube-8M (private leaderboard; public in brackets). The corpora differ: compare the"
     yield f"order, not the numbers. {CHOSEN}"
     yield ""
@@ -124,14 +125,15 @@ def _missing(ensembles: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _best(found: dict[str, Any], *, has_published: bool) -> Iterator[str]:
     best = found["best"]
-    mean, single = best["steps"][0], max(best["models"], key=_mean)
+    single = max(best["models"], key=_mean)
     yield "## Our preset"
     yield ""
     head = ("", "what", "V2", "gain", "chosen*", "across halves")
     yield from _table(head, _best_rows(best, single))
     yield ""
-    start, end = mean["name"], best["steps"][1]["name"]
-    yield f"Gain: of {start} over the best model, {single['name']}; of {end} over {start}. Across"
+    start, *further = (step["name"] for step in best["steps"])
+    gains = (f"of {after} over {before}" for before, after in pairwise((start, *further)))
+    yield f"Gain: of {start} over the best model, {single['name']}; {'; '.join(gains)}. Across"
     yield "halves: chosen on one half of V2's videos, scored on the other, both ways; in brackets"
     yield "without the step, on the same halves."
     if best["missing"]:
@@ -145,11 +147,13 @@ def _best_rows(best: dict[str, Any], single: dict[str, Any]) -> Iterator[tuple[s
     """single: the model that the mean starts from."""
     for model in best["models"]:
         yield model["name"], model["recipe"], _value(model), "", "", ""
-    mean, refined = best["steps"]
+    mean, refined, *listed = best["steps"]
     across = _across(mean, "single_mean_ap")
     yield _step_row(mean, single, _weights(mean["settings"]), across)
     across = _across(refined, "as_it_is_mean_ap")
     yield _step_row(refined, mean, _shares(refined["settings"]), across)
+    for step in listed:
+        yield _step_row(step, refined, _entries(step["settings"]), "")
 
 
 def _step_row(
@@ -182,6 +186,10 @@ def _shares(settings: dict[str, Any] | None) -> str:
     if not any(settings.values()):
         return "as it is: nothing pays"
     return ", ".join(f"{name} {settings[name]:.4g}" for name in ("alike", "smooth", "centre"))
+
+
+def _entries(settings: dict[str, Any] | None) -> str:
+    return NONE if settings is None else f"{settings['entries']:,} segments a class"
 
 
 def _across(step: dict[str, Any], without: str) -> str:

@@ -20,11 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.recipes import best
 from whenabouts.recipes.published import Precision, Scale, members, video_members
 from whenabouts.reproduce import cost
 from whenabouts.reproduce.best import BestSet
-from whenabouts.reproduce.late import Preset, report_best, results_of, submit_best
+from whenabouts.reproduce.late import LISTED, Preset, report_best, results_of, submit_best
 from whenabouts.reproduce.published import PublishedSet
 from whenabouts.reproduce.repeat import Repeat
 from whenabouts.reproduce.target import V2, Target, numbers, scores
@@ -41,7 +42,7 @@ class Plan:
     index: given, or made by these commands from these shards and class files. targets: beyond V2.
     repeats: of the whole set of models, with other seeds. final: what scores the targets is trained
     once more, on V2 too. device: of training and prediction. precision: of attention models in
-    training. presets: which sets of models, one or both.
+    training. presets: which sets of models, one or both. length: of V2's lists.
     """
 
     index: Path
@@ -53,13 +54,20 @@ class Plan:
     device: str = "auto"
     precision: Precision = "auto"
     presets: tuple[Preset, ...] = ("published",)
+    length: ListLength = OF_CHALLENGE
     index_commands: Commands = ()
     shards: tuple[Path, ...] = ()
     class_files: tuple[Path, ...] = ()
 
     @property
+    def results(self) -> tuple[str, ...]:
+        """The names of the Scores of which V2 chooses the best."""
+        is_cut = any(target.is_cut for target in (self.v2, *self.targets))
+        return tuple(name for name in results_of(self.presets) if is_cut or name != LISTED)
+
+    @property
     def v2(self) -> Target:
-        return Target(V2, self.index, (V2,), self.size)
+        return Target(V2, self.index, (V2,), self.size, self.length)
 
     def sets(self, number: int) -> Iterator[PublishedSet | BestSet]:
         """The sets of models of a repeat; the first one also scores the targets."""
@@ -120,7 +128,7 @@ def _submission(plan: Plan, target: Target) -> Stage:
     out = Path("submissions", f"{target.name}.csv")
     spent = cost.of_passes(target.size, target.splits, 1, 1)
     return Stage(
-        f"submit.{target.name}", submit_best(target.name, out), (out,),
+        f"submit.{target.name}", submit_best(target, out), (out,),
         wanted=_numbers_and_scores(plan, target),
         seconds=spent.seconds, size_bytes=spent.size_bytes,
     )  # fmt: skip
@@ -129,7 +137,7 @@ def _submission(plan: Plan, target: Target) -> Stage:
 def _report(plan: Plan) -> Stage:
     spent = cost.of_passes(plan.size, (V2,), 4, 0)
     return Stage(
-        "report", report_best(plan.index, TABLES_JSON, REPORT), (REPORT,),
+        "report", report_best(plan.v2, TABLES_JSON, REPORT), (REPORT,),
         inputs=(plan.index, TABLES_JSON), wanted=_numbers_and_scores(plan, plan.v2),
         seconds=spent.seconds,
     )  # fmt: skip
@@ -137,5 +145,4 @@ def _report(plan: Plan) -> Stage:
 
 def _numbers_and_scores(plan: Plan, target: Target) -> tuple[Path, ...]:
     """What V2 says of the results, and their Scores of the target."""
-    names = results_of(plan.presets)
-    return (*map(numbers, names), *(scores(target, name) for name in names))
+    return (*map(numbers, plan.results), *(scores(target, name) for name in plan.results))

@@ -141,7 +141,8 @@ class PublishedSet:
         fused = {(a, b): scores(target, _published(name, a, b)) for a, b in EXPONENTS}
         told = {path: numbers(path.name) for path in (*fused.values(), out)}
         words = [_fuse(segments, videos, path, a, b) for (a, b), path in fused.items()]
-        words.append((*_fuse(segments, videos, out), "--search", str(target.index)))
+        searched = (*_fuse(segments, videos, out), "--search", str(target.index))
+        words.append((*searched, *target.length.words))
         words += [evaluate(path, target, number) for path, number in told.items()]
         spent = cost.of_passes(target.size, target.splits, 8, 8)
         made = (*fused.values(), *told.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenabouts.core.list_length import ListLength
 from whenabouts.recipes.published import Member, Precision, Scale
 from whenabouts.reproduce import cost
 from whenabouts.reproduce.cost import Cost
@@ -33,6 +34,11 @@ class Repeat:
     @property
     def v2(self) -> Target:
         return self.targets[0]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether lists of any target cannot hold all of its segments."""
+        return any(target.is_cut for target in self.targets)
 
     @property
     def has_finals(self) -> bool:
@@ -97,13 +103,17 @@ def weights_of(run: Path, *, is_final: bool = False) -> tuple[Path, ...]:
 
 def evaluate(scored: Path, target: Target, out: Path) -> tuple[str, ...]:
     words = ("evaluate", str(scored), str(target.index))
-    return (*words, "--splits", *target.splits, "--halves", "--out", str(out))
+    told = (*target.length.words, "--halves", "--out", str(out))
+    return (*words, "--splits", *target.splits, *told)
 
 
-def refinement(name: str, segments: Path, out: Path, v2: Target) -> Stage:
-    """Refined as V2 chooses, and evaluated."""
+def refinement(
+    name: str, segments: Path, out: Path, v2: Target, length: ListLength | None = None
+) -> Stage:
+    """Refined as V2 chooses, and evaluated. length: of the lists to choose by, if not of V2's."""
     told = numbers(out.name)
-    words = ("refine", str(segments), "-o", str(out), "--search", str(v2.index))
+    chosen_by = ("--search", str(v2.index), *(length or v2.length).words)
+    words = ("refine", str(segments), "-o", str(out), *chosen_by)
     spent = cost.of_passes(v2.size, v2.splits, 2, 1)
     commands = (words, evaluate(out, v2, told))
     return stage(name, commands, out, (segments, v2.index), spent, more=(told,))

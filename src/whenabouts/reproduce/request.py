@@ -9,6 +9,7 @@ from typing import get_args
 
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import StageError, UsageError
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength, list_length
 from whenabouts.core.settings import from_dict, to_dict
 from whenabouts.corpus.corpus import Corpus, open_corpus
 from whenabouts.corpus.splits import SPLITS
@@ -41,8 +42,10 @@ class Request:
     device: str = "auto"
     precision: Precision = "auto"
     presets: tuple[Preset, ...] = ("published",)
+    k: str = OF_CHALLENGE.text
 
     def __post_init__(self) -> None:
+        list_length(self.k)
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise UsageError(f"--seeds is {self.seeds}", rule=f"it is 1 to {MOST_SEEDS}")
         if not self.presets:
@@ -76,11 +79,12 @@ def write_request(root: Path, request: Request) -> None:
 
 def plan_of(request: Request) -> Plan:
     """Raises UsageError or CorpusError where the data is not what a plan can be made of."""
-    data, further = Path(request.data), _further_targets(request.predict)
+    length = list_length(request.k)
+    data, further = Path(request.data), _further_targets(request.predict, length)
     folder = RecordFolder(data) if data.is_dir() else None
     index = INDEX if folder else data
     size = Size.of_shards(folder.roles) if folder else Size.of(open_corpus(data))
-    test = Target("test", index, ("test",), size)
+    test = Target("test", index, ("test",), size, length)
     return Plan(
         index,
         size,
@@ -91,14 +95,15 @@ def plan_of(request: Request) -> Plan:
         device=request.device,
         precision=request.precision,
         presets=request.presets,
+        length=length,
         index_commands=(folder.index_words(),) if folder else (),
         shards=folder.shards if folder else (),
         class_files=tuple(folder.class_files.values()) if folder else (),
     )
 
 
-def _further_targets(paths: tuple[str, ...]) -> tuple[Target, ...]:
-    targets = tuple(_further(Path(path)) for path in paths)
+def _further_targets(paths: tuple[str, ...], length: ListLength) -> tuple[Target, ...]:
+    targets = tuple(_further(Path(path), length) for path in paths)
     names = [target.name for target in targets]
     for place, name in enumerate(names):
         if name in (*RESERVED, *names[:place]):
@@ -112,14 +117,14 @@ def _further_targets(paths: tuple[str, ...]) -> tuple[Target, ...]:
     return targets
 
 
-def _further(path: Path) -> Target:
+def _further(path: Path, length: ListLength) -> Target:
     if not NAME.fullmatch(path.stem):
         rule = "a target's name has letters, digits, '.', '-' and '_'"
         raise UsageError(f"'{path.stem}' is no name of a target", where=path, rule=rule)
     corpus: Corpus = open_corpus(path)
     size = Size.of(corpus)
     splits = tuple(split for split in SPLITS if size.videos[split])
-    return Target(path.stem, path, splits, size)
+    return Target(path.stem, path, splits, size, length)
 
 
 # ---- a folder of TFRecords -----------------------------------------------------------------------

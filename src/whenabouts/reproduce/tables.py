@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from whenabouts.core.errors import StageError
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.ensemble.halves import choose_across
 from whenabouts.recipes import best
 from whenabouts.recipes.published import (
@@ -35,6 +36,7 @@ from whenabouts.recipes.published import (
 from whenabouts.reproduce.late import (
     FUSED,
     ITS_REFINED,
+    LISTED,
     MEAN,
     PRESETS,
     REFINED,
@@ -102,28 +104,38 @@ def _known(values: Iterable[float]) -> list[float]:
 
 
 def tables(
-    root: Path, scale: Scale, repeats: int, presets: Collection[Preset] = PRESETS
+    root: Path,
+    scale: Scale,
+    repeats: int,
+    presets: Collection[Preset] = PRESETS,
+    length: ListLength = OF_CHALLENGE,
 ) -> dict[str, Any]:
     """Everything that the tables show and more, ready for JSON.
 
-    presets: of whose results one is chosen; shown is all that is there.
+    presets: of whose results one is chosen; shown is all that is there. length: of the lists that
+    were evaluated.
 
     Raises StageError if nothing is evaluated yet.
     """
     found, all_members = Found(root, scale, repeats), members(scale)
     models = [_model(found, member) for member in all_members]
     ensembles = [_ensemble(found, name, all_members) for name in ENSEMBLES]
-    ours = _best(found)
+    ours = _best(found, length)
     best_single = _best_single(models) or _best_single(ours["models"] if ours else [])
     if best_single is None:
         raise StageError("no model is evaluated on V2 yet", where=root)
-    results = [path for path in map(numbers, results_of(presets)) if _is_there(root / path)]
-    shown = (*ENSEMBLES, MEAN, *results_of(PRESETS))
+    is_listed = _is_listed(root, length)
+    names = [name for name in results_of(PRESETS) if name != LISTED or is_listed]
+    results = [
+        numbers(name) for name in names
+        if name in results_of(presets) and _is_there(root / numbers(name))
+    ]  # fmt: skip
+    shown = (*ENSEMBLES, MEAN, *names)
     return {
         "format": FORMAT,
         "scale": scale,
         "repeats": repeats,
-        "measure": "mAP on V2",
+        "measure": "mAP on V2" if length == OF_CHALLENGE else f"mAP@{length.text} on V2",
         "models": models,
         "single": found.best_of([member.name for member in all_members]),
         "ensembles": ensembles,
@@ -211,7 +223,7 @@ def _refined(found: Found, name: str) -> dict[str, Any]:
 # ---- our preset ----------------------------------------------------------------------------------
 
 
-def _best(found: Found) -> dict[str, Any] | None:
+def _best(found: Found, length: ListLength) -> dict[str, Any] | None:
     """Models and steps of our preset; None where nothing of it is there. missing: models that the
     mean lacks."""
     models = [
@@ -219,6 +231,8 @@ def _best(found: Found) -> dict[str, Any] | None:
         for member in best.members(found.scale)
     ]
     steps = [_mean_step(found), _refined_step(found)]
+    if _is_listed(found.root, length):
+        steps.append(_listed_step(found))
     if all(each["mean"] is None for each in (*models, *steps)):
         return None
     used = (steps[0]["settings"] or {}).get("weights", {})
@@ -250,6 +264,19 @@ def _mean_step(found: Found) -> dict[str, Any]:
 def _refined_step(found: Found) -> dict[str, Any]:
     says = "smoothed and centred by video, settings from V2"
     return {"name": REFINED, "says": says, **_refined(found, REFINED)}
+
+
+def _is_listed(root: Path, length: ListLength) -> bool:
+    """Whether there are lists of this length: a call with another one may have left its own."""
+    path = root / "scores" / V2 / LISTED / "made-by.json"
+    return path.is_file() and read_json(path)["shortlisted"]["k"] == length.text
+
+
+def _listed_step(found: Found) -> dict[str, Any]:
+    """settings: the length of the lists."""
+    settings = read_json(found.root / "scores" / V2 / LISTED / "made-by.json")["shortlisted"]
+    of_step = {"name": LISTED, "says": f"listed by mean x best of the video, ordered as {REFINED}"}
+    return {**of_step, "settings": settings, "cross_validated": None, **found.values(LISTED)}
 
 
 # ---- classes -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.ensemble.fusion import PUBLISHED
 from whenabouts.reproduce.cost import Size
 
@@ -15,12 +16,19 @@ EXPONENTS = tuple((int(e.video), int(e.segment)) for e in PUBLISHED)
 
 @dataclass(frozen=True)
 class Target:
-    """Splits of an index. name: of the folder of its Scores."""
+    """Splits of an index. name: of the folder of its Scores; length: of the lists that are
+    evaluated and submitted."""
 
     name: str
     index: Path
     splits: tuple[str, ...]
     size: Size
+    length: ListLength = OF_CHALLENGE
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its lists cannot hold all of its segments."""
+        return self.length.cuts(self.size.segments(self.splits))
 
     @property
     def is_v2(self) -> bool:

@@ -1,0 +1,99 @@
+"""Lists of one kind of scores in the order of another: two scores for the two parts of mAP@K.
+
+mAP@K asks which segments reach a class's list of K, and in what order (see `core.list_length`).
+What finds the segments of a topic among all videos is not what orders those found best: fusion with
+the scores of whole videos helps the first and spoils the second, taking the mean of a video off
+(see `context`) does the opposite. So the K best segments by `members` stand above all others, and
+each of the two parts is in the order of `order`.
+
+A pair that is not listed gets a negative score, as one that is no candidate (see
+`fusion.below_candidates`): what reads the result need not know of lists. It is meant for this K and
+these segments; of a shorter list the order alone decides. Where a list holds all segments it is the
+order's scores, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whenabouts.core.errors import ScoresError
+from whenabouts.core.list_length import ListLength
+from whenabouts.core.ranking import (
+    BUDGET_BYTES,
+    class_blocks,
+    cut_key,
+    order_keys,
+    refuse_nan,
+    row_chunks,
+)
+from whenabouts.core.scores import Scores, new_scores
+from whenabouts.ensemble.fusion import CHUNK_BYTES, below_candidates
+from whenabouts.ensemble.members import match_members
+from whenabouts.ensemble.video_scores import refuse_out_of_range
+
+MEANT_FOR = "a list is of segments"
+
+
+def shortlist(
+    order: Scores,
+    members: Scores,
+    out: Path,
+    length: ListLength,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    budget_bytes: int = BUDGET_BYTES,
+    on_rows: Callable[[int], object] | None = None,
+) -> int:
+    """Write the Scores of the lists to `out`; returns K.
+
+    order: in [0, 1]; members: any numbers, of the same segments and classes in any order. Memory:
+    `budget_bytes`. on_rows(count) is called after each chunk of rows. The folder appears when it is
+    whole; an attempt that fails leaves nothing. Raises ScoresError where the two do not fit.
+    """
+    for scores in (order, members):
+        scores.refuse_whole_videos(MEANT_FOR)
+    _, matched = match_members((order, members))
+    entries = length.of(len(order.segments))
+    of_members = _cuts(members, entries, budget_bytes)
+    cuts = of_members if matched.column is None else of_members[matched.column]
+    tie_ranks = order.segments.tie_ranks[:, None]
+    with new_scores(out, order.segments, order.classes) as writer:
+        for first, rows in row_chunks(order.values, chunk_bytes):
+            refuse_out_of_range(order, first, rows)
+            which = slice(first, first + len(rows))
+            listed = order_keys(matched.rows(which), tie_ranks[which]) <= cuts
+            values = rows.astype(np.float32)
+            writer.write(first, np.where(listed, values, below_candidates(values)))
+            if on_rows is not None:
+                on_rows(len(rows))
+        writer.commit(_made_by(order, members, length, entries))
+    return entries
+
+
+def _cuts(members: Scores, entries: int, budget_bytes: int) -> NDArray[np.uint64]:
+    """The key of the last segment in the list of each class [C]."""
+    try:
+        refuse_nan(members.values, members.classes)
+    except ScoresError as error:
+        raise ScoresError(error.fact, where=members.path, rule=error.rule) from error
+    cuts = np.full(len(members.classes), np.iinfo(np.uint64).max)
+    if entries < len(members.segments):
+        for columns, block in class_blocks(members.values, budget_bytes):
+            for column, scores in enumerate(block, columns.start):
+                cuts[column] = cut_key(order_keys(scores, members.segments.tie_ranks), entries)
+    return cuts
+
+
+def _made_by(order: Scores, members: Scores, length: ListLength, entries: int) -> dict[str, Any]:
+    sources = {"order": order, "listed_by": members}
+    trained_on = {split for s in sources.values() for split in s.made_by.get("trained_on", ())}
+    return {
+        "shortlisted": {"k": length.text, "entries": entries},
+        **{name: {"scores": str(s.path), **s.made_by} for name, s in sources.items()},
+        "trained_on": sorted(trained_on),
+    }
