@@ -153,7 +153,7 @@ def test_the_search_writes_what_is_used(
     trials = segment_trials(truth, match_members(opened(members)), kind)
     expected = search_weights(trials, 30, 4)
     told = json.loads(json.dumps(expected.to_dict()))
-    assert result["search"] == {"splits": ["v2"], **told}
+    assert result["search"] == {"splits": ["v2"], "k": "100000", **told}
     assert told["ways"][2]["num_trials"] == 1 + 3 + 30
     found = open_scores(tmp_path / "m")
     assert found.made_by["search"] == result["search"]

@@ -122,7 +122,11 @@ def test_the_search_writes_what_is_best(
     segments, videos = open_scores(scored), open_scores(video_scores)
     truth = corpus.rated(corpus.rows(["v2"]))
     expected = search_fusion(truth, segments, videos)
-    assert result["search"] == {"splits": ["v2"], **json.loads(json.dumps(expected.to_dict()))}
+    assert result["search"] == {
+        "splits": ["v2"],
+        "k": "100000",
+        **json.loads(json.dumps(expected.to_dict())),
+    }
     assert result["search"]["num_trials"] == len(GRID)
     found = open_scores(tmp_path / "f")
     assert found.made_by["search"] == result["search"]

@@ -110,7 +110,11 @@ def test_the_search_writes_what_pays(
     result = refined(capsys, offset, "-o", tmp_path / "f", "--search", corpus.path)
     truth = corpus.rated(corpus.rows(["v2"]))
     expected = search_context(truth, open_scores(offset))
-    assert result["search"] == {"splits": ["v2"], **json.loads(json.dumps(expected.to_dict()))}
+    assert result["search"] == {
+        "splits": ["v2"],
+        "k": "100000",
+        **json.loads(json.dumps(expected.to_dict())),
+    }
     assert result["search"]["num_trials"] == 252
     found = open_scores(tmp_path / "f")
     assert found.made_by["search"] == result["search"]

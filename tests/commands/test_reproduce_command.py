@@ -271,7 +271,8 @@ def test_lists_that_are_cut(averaged, tmp_path):
     submitted = (out / "submissions" / "test.csv").read_text().splitlines()[1:]
     assert {len(row.split(",")[1].split()) for row in submitted} == {k}
     assert f"mAP@{k}" in (out / "report.html").read_text()
-    back = call_alone(ALONE, "reproduce", "-o", out, "--k", "100000", "--only", *OURS)
+    again = ("v2.best-mean", "v2.best-refined", "tables")
+    back = call_alone(ALONE, "reproduce", "-o", out, "--k", "100000", "--only", *again)
     assert back.code == 0, _logs(out)
     assert (out / "tables.md").read_text() == (averaged / "tables.md").read_text()
 

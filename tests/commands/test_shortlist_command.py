@@ -74,7 +74,7 @@ def test_without_video_scores_the_best_segment_stands_for_its_video(
     truth = corpus.rated(corpus.rows(["v2"]))
     found = search_fusion(truth, scores, videos, length=TENTH)
     kept = open_scores(tmp_path / "s").made_by["search"]
-    assert kept == {"splits": ["v2"], **json.loads(json.dumps(found.to_dict()))}
+    assert kept == {"splits": ["v2"], "k": "10%", **json.loads(json.dumps(found.to_dict()))}
     assert search_fusion(truth, scores, videos).best != found.best
 
 

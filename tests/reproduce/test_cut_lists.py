@@ -147,6 +147,10 @@ def test_lists_are_submitted_unless_they_are_worse(tmp_path, listed, expected):
 def test_the_tables_show_them_with_their_length(tmp_path):
     put_numbers(tmp_path, "best-lse-1", 0.6, (0.5, None, 0.9))
     put_numbers(tmp_path, "best-refined", 0.7, (0.5, None, 0.9))
+    put_made_by(tmp_path, "best-refined", {
+        "refined": {"smooth": 0.3, "centre": 0.5, "alike": 1.25},
+        "search": {"k": "100%", "cross_validated": None},
+    })  # fmt: skip
     put_listed(tmp_path, 0.75)
     found = tables(tmp_path, "small", 1, ("best",), SHARE)
     assert found["measure"] == "mAP@4.85% on V2"
@@ -159,6 +163,10 @@ def test_the_tables_show_them_with_their_length(tmp_path):
         "mean": 0.75, "sd": None, "values": [0.75],
     }  # fmt: skip
     told = markdown(found)
+    assert (
+        "| best-refined | smoothed and centred by video, settings from V2 by the order alone |"
+        in told
+    )
     assert told.startswith("mAP@4.85% on V2 of this corpus (`--scale small`).")
     assert "| 0.7500 | +0.0500 | 40 segments a class |  |" in told
     assert "of best-refined over best-mean; of best-listed over best-refined." in told

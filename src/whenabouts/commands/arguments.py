@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import tyro
 
 from whenabouts.core.errors import CorpusError, UsageError
+from whenabouts.core.list_length import ListLength
 from whenabouts.core.progress import say
 from whenabouts.core.scores import Scores
 from whenabouts.corpus.corpus import Corpus
@@ -104,6 +105,17 @@ def note_what_was_seen(scores: Scores, splits: Sequence[str]) -> None:
             f"note: the model of {scores.path} was trained on {', '.join(seen)}: the search "
             "trusts it too much"
         )
+
+
+class Search(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def found_by(search: Search | None, splits: Sequence[str], length: ListLength) -> dict[str, Any]:
+    """What is told and kept of a search: on which splits, by lists of which length."""
+    if search is None:
+        return {}
+    return {"search": {"splits": list(splits), "k": length.text, **search.to_dict()}}
 
 
 def refuse_other_videos(scores: Scores, corpus: Corpus) -> None:

@@ -12,6 +12,7 @@ import tyro
 
 from whenabouts.commands.arguments import (
     ListText,
+    found_by,
     give,
     note_what_was_seen,
     parse,
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     given, length = shares(args.weights, len(args.scores)), list_length(args.k)
     members = match_members(open_scores(path) for path in args.scores)
     search = _search(args, args.search, members, length) if args.search else None
-    found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
+    found = found_by(search, args.splits, length)
     weights = search.best.weights if search else given
     table = members[0].scores
     with progress("ensemble", len(table.segments), "rows") as bar:
@@ -128,7 +129,9 @@ def _search(
     for member in members:
         note_what_was_seen(member.scores, args.splits)
     given = shares(args.weights, len(members)) if args.weights else None
-    return search_weights(trials, args.draws, args.seed, given)
+    num_drawn = 1 + len(members) + args.draws  # equal weights, each member alone
+    with progress("drawn weights (half of the search)", num_drawn, "trials") as bar:
+        return search_weights(trials, args.draws, args.seed, given, bar.advance)
 
 
 def _segment_trials(

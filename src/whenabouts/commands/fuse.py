@@ -12,6 +12,7 @@ import tyro
 
 from whenabouts.commands.arguments import (
     ListText,
+    found_by,
     give,
     note_what_was_seen,
     parse,
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
     search = _search(args, args.search, segments, videos, length) if args.search else None
     if search is not None:
         settings = search.used.settings
-    found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
+    found = found_by(search, args.splits, length)
     with progress("fuse", len(segments.segments), "segments") as bar:
         num_candidates = fuse(
             segments,

@@ -12,6 +12,7 @@ import tyro
 
 from whenabouts.commands.arguments import (
     ListText,
+    found_by,
     give,
     note_what_was_seen,
     parse,
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         settings = search.used.settings
     elif settings == AS_IT_IS:
         say("note: --alike, --smooth and --centre are 0: the scores stay as they are")
-    found = {"search": {"splits": list(args.splits), **search.to_dict()}} if search else {}
+    found = found_by(search, args.splits, length)
     with progress("refine", len(scores.segments), "segments") as bar:
         refine(scores, args.out, settings, made_by=found, on_rows=bar.advance)
     result = {

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from whenabouts.core.settings import to_dict
+from whenabouts.core.threads import map_in_order
 from whenabouts.ensemble.halves import choose_across
 
 Settings = TypeVar("Settings")
@@ -60,7 +61,7 @@ def try_each(
 ) -> Tried[Settings]:
     """Try each of the settings once, in their order."""
     tried = tuple(dict.fromkeys(settings))
-    mean_aps = np.array([mean_aps_of(each) for each in tried])
+    mean_aps = np.array(list(map_in_order(mean_aps_of, tried)))
     trials = tuple(Trial(s, m) for s, m in zip(tried, mean_aps[:, 0].tolist()))
     halves = choose_across(mean_aps[:, 1:])
     if halves is None:

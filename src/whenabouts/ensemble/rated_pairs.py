@@ -5,8 +5,8 @@ need be ranked. Where K is below the number of segments a pair must reach its cl
 stands in its way changes with each trial: so some segments, drawn once, are scored in each class as
 well (rivals), and the list ends where K of all would. With all segments for rivals, which they are
 where the pairs are few enough, that is exact; of 1,000 rivals and a list of 4.85 % the end is known
-to about a seventh of its length, and is the same for all trials. A rated pair that has no segment
-score is not listed.
+to about a seventh of its length, and is the same for all trials. A list of less than a thousandth
+is judged as if it held that much. A rated pair that has no segment score is not listed.
 """
 
 from __future__ import annotations

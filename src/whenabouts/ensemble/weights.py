@@ -30,6 +30,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from whenabouts.core.threads import map_in_order
 from whenabouts.ensemble.halves import choose_across
 from whenabouts.ensemble.trials import Trials
 
@@ -96,12 +97,18 @@ def search_weights(
     num_draws: int = NUM_DRAWS,
     seed: int = 0,
     given: tuple[float, ...] | None = None,
+    on_draw: Callable[[int], object] | None = None,
 ) -> WeightSearch:
     """Try all ways. The same trials and seed give the same weights. given: weights [K], which sum
-    to 1, to be compared."""
+    to 1, to be compared. on_draw(1) is called after each of the drawn weights."""
     num_members = trials.num_members
     tried = weights_to_try(num_members, num_draws, seed)
-    metrics = np.array([trials.metrics(weights) for weights in tried])
+    of_each = []
+    for of_weights in map_in_order(trials.metrics, tried):
+        of_each.append(of_weights)
+        if on_draw is not None:
+            on_draw(1)
+    metrics = np.array(of_each)
     has_halves = not np.isnan(metrics).any()
     ways = (
         *(() if given is None else (_given(trials, np.array(given), has_halves=has_halves),)),

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from whenabouts.core.errors import StageError
-from whenabouts.core.list_length import OF_CHALLENGE, ListLength
+from whenabouts.core.list_length import LONGEST, OF_CHALLENGE, ListLength
 from whenabouts.ensemble.halves import choose_across
 from whenabouts.recipes import best
 from whenabouts.recipes.published import (
@@ -262,7 +262,10 @@ def _mean_step(found: Found) -> dict[str, Any]:
 
 
 def _refined_step(found: Found) -> dict[str, Any]:
-    says = "smoothed and centred by video, settings from V2"
+    path = found.root / "scores" / V2 / REFINED / "made-by.json"
+    search = read_json(path)["search"] if path.is_file() else {}
+    by_order = " by the order alone" if search.get("k") == LONGEST.text else ""
+    says = f"smoothed and centred by video, settings from V2{by_order}"
     return {"name": REFINED, "says": says, **_refined(found, REFINED)}
 
 
