@@ -20,6 +20,7 @@ from whenabouts.ensemble.own_videos import own_video_scores
 from whenabouts.ensemble.search import search_fusion
 from whenabouts.ensemble.shortlist import shortlist
 from whenabouts.metrics.segment_map import evaluate_scores
+from whenabouts.report.ranking import random_order_ap
 
 Capture = pytest.CaptureFixture[str]
 TENTH = list_length("10%")
@@ -138,4 +139,11 @@ def test_evaluation_and_submission_of_a_share(
     out = tmp_path / "r.html"
     code, told, _ = run(capsys, "report", scored, corpus.path, "-o", out, "--k", "10%")
     assert (code, f"mAP {expected.mean_ap:.4f}" in told) == (0, True)
-    assert f"mAP@{k}" in out.read_text(encoding="utf-8")
+    page = out.read_text(encoding="utf-8")
+    assert f"mAP@{k}" in page
+    assert f", {expected.num_found.sum():,} of them listed" in page
+    counts = expected.num_rated, expected.num_positives
+    chance = np.nanmean(random_order_ap(*counts, len(scores.segments), k))
+    assert chance < 0.1
+    assert f"a random order has {chance:.3f}" in page
+    assert f"random order {chance:.3f}" in page

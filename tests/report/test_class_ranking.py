@@ -18,6 +18,41 @@ def test_random_order_is_the_mean_over_all_orders(rated, positive):
     assert found == pytest.approx([expected], abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("rated", "positive", "ranked", "k"),
+    [
+        (3, 1, 6, 2),
+        (3, 2, 6, 2),
+        (2, 2, 5, 1),
+        (4, 2, 6, 3),
+        (1, 1, 7, 3),
+        (5, 3, 5, 2),
+        (3, 2, 6, 5),
+    ],
+)
+def test_random_order_of_lists_that_are_cut(rated, positive, ranked, k):
+    """Items 0..rated - 1 are rated, the first of them positive; the others only take places."""
+    found = []
+    for order in itertools.permutations(range(ranked)):
+        listed = np.array([item < positive for item in order[:k] if item < rated], bool)
+        hits = np.flatnonzero(listed)
+        found.append((np.arange(1, len(hits) + 1) / (hits + 1)).sum() / positive)
+    expected = random_order_ap(np.array([rated]), np.array([positive]), ranked, k)
+    assert expected == pytest.approx([np.mean(found)], abs=1e-12)
+
+
+def test_random_order_of_whole_lists_and_of_large_ones():
+    counts = np.array([1, 4, 240]), np.array([1, 2, 130])
+    whole = random_order_ap(*counts)
+    np.testing.assert_array_equal(random_order_ap(*counts, 500, 500), whole)
+    np.testing.assert_array_equal(random_order_ap(*counts, 500, 100_000), whole)
+    nearly = random_order_ap(*counts, 2_062_258, 2_062_257)
+    np.testing.assert_allclose(nearly, whole, rtol=1e-6)
+    challenge = random_order_ap(*counts, 2_062_258, 100_000)
+    assert challenge[0] == pytest.approx(100_000 / 2_062_258)
+    assert challenge[2] == pytest.approx(0.032, abs=0.0005), "the challenge had about 0.03"
+
+
 def test_random_order_agrees_with_shuffles():
     rng = np.random.default_rng(0)
     truth = np.arange(240) < 130

@@ -17,7 +17,8 @@ from whenabouts.report.ranking import random_order_ap
 class ClassResults:
     """Arrays over `classes` [C]; ap is NaN without positives.
 
-    num_ranked: items that the class's order is made of; ranked: what they are called.
+    num_ranked: items that the class's order is judged by; ranked: what is ordered; num_segments, k:
+    how many segments there are, and how many a list holds (None: all).
     """
 
     ap: NDArray[np.float64]
@@ -25,10 +26,12 @@ class ClassResults:
     num_ranked: NDArray[np.int64]
     classes: ClassOrder
     ranked: str
+    num_segments: int | None = None
+    k: int = 0
 
     @cached_property
     def random_ap(self) -> NDArray[np.float64]:
-        return random_order_ap(self.num_ranked, self.num_positives)
+        return random_order_ap(self.num_ranked, self.num_positives, self.num_segments, self.k)
 
     @property
     def topics(self) -> list[str]:
@@ -44,4 +47,6 @@ def class_results(inputs: ReportInputs) -> ClassResults | None:
     if inputs.evaluation is None:
         return None
     of = inputs.evaluation
-    return ClassResults(of.ap, of.num_positives, of.num_rated, of.classes, "class's rated pairs")
+    return ClassResults(
+        of.ap, of.num_positives, of.num_rated, of.classes, "segments", inputs.num_segments, of.k
+    )

@@ -22,8 +22,8 @@ OF_SEGMENTS = {
     "positives of the class, of the share of positives among the entries down to that one; a "
     "positive that is not in the list adds 0.",
     "mAP@K": "The mean of AP over the classes that have a rated positive.",
-    "Random order": "The exact expectation of AP if the rated pairs of a class stood in random "
-    "order and all were in the list. It is high where most rated pairs are positive.",
+    "Random order": "The exact expectation of AP if all segments stood in random order. It is high "
+    "where most rated pairs are positive, and low where a list cannot hold all segments.",
     "Precision and recall": "Over the same entries; recall counts all rated positives of the class "
     "and the steps run through the points at the positives, so the area below them is the AP.",
     "AP of a video": "The same measure within one video: the rated segments of a topic by falling "

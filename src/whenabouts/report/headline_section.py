@@ -29,7 +29,9 @@ def headline_section(inputs: ReportInputs) -> Markup:
 
 def _of_segments(inputs: ReportInputs) -> Iterator[Markup]:
     """The metrics of segments; where those of videos stand below, both have a heading."""
-    of_segments = tag("div", *_evaluation_tiles(inputs.evaluation), class_="tiles")
+    of_segments = tag(
+        "div", *_evaluation_tiles(inputs.evaluation, inputs.num_segments), class_="tiles"
+    )
     of_videos = list(_video_tiles(inputs))
     if not of_videos:
         yield of_segments
@@ -77,22 +79,27 @@ def _count_tiles(found: VideoEvaluation) -> Iterator[Markup]:
     yield tile("AP of the median class", f"{middle:.3f}", f"quartiles {low:.3f} and {high:.3f}")
 
 
-def _evaluation_tiles(evaluation: SegmentEvaluation | None) -> Iterator[Markup]:
+def _evaluation_tiles(
+    evaluation: SegmentEvaluation | None, num_segments: int | None
+) -> Iterator[Markup]:
     if evaluation is None:
         yield missing("No evaluation was given: no mAP and no AP per class.")
     elif not len(best_first(evaluation.ap)):
         yield missing("No class has a rated positive: mAP is not defined.")
     else:
-        yield from _map_tiles(evaluation)
+        yield from _map_tiles(evaluation, num_segments)
 
 
-def _map_tiles(evaluation: SegmentEvaluation) -> Iterator[Markup]:
+def _map_tiles(evaluation: SegmentEvaluation, num_segments: int | None) -> Iterator[Markup]:
     has = best_first(evaluation.ap)
     ap = evaluation.ap[has]
-    expected = random_order_ap(evaluation.num_rated, evaluation.num_positives)[has]
+    counts = evaluation.num_rated, evaluation.num_positives
+    expected = random_order_ap(*counts, num_segments, evaluation.k)[has]
     low, middle, high = np.quantile(ap, (0.25, 0.5, 0.75))
     num_rated, num_positives = evaluation.num_rated.sum(), evaluation.num_positives.sum()
     share = f"{num_positives:,} positive ({num_positives / num_rated:.0%})"
+    if (num_found := evaluation.num_found.sum()) < num_positives:
+        share += f", {num_found:,} of them listed"
     yield tile(
         f"mAP@{evaluation.k:,}",
         f"{evaluation.mean_ap:.3f}",

@@ -60,6 +60,11 @@ class ReportInputs:
     vocabulary: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def num_segments(self) -> int | None:
+        """How many are ranked in each class, where that is known."""
+        return None if self.scores is None else len(self.scores.segments)
+
 
 @dataclass(frozen=True)
 class ReportSettings:

@@ -112,7 +112,7 @@ def draw_ap_against(ap: Values, random_ap: Values, num_positives: NDArray[np.int
     right.plot([0, 1], [0, 1], color=style.INK, linewidth=0.8, dashes=(4, 3))
     right.annotate("random order", (0.8, 0.72))
     style.unit_axis(right, "x")
-    right.set(xlabel="expected AP of a random order of the class's rated pairs")
+    right.set(xlabel="expected AP of a random order")
     return figure
 
 
