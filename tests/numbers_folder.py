@@ -9,10 +9,13 @@ from typing import Any
 CLASSES = ((7, "Car"), (3, ""), (9, "Dog"))
 
 
-def put_numbers(root: Path, name: str, value: float | None, ap: tuple[float | None, ...]) -> None:
+def put_numbers(
+    root: Path, name: str, value: float | None, ap: tuple[float | None, ...], k: str = "100000"
+) -> None:
     folder = root / "numbers" / name
     folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text(json.dumps({"segments": {"mean_ap": value}}))
+    told = {"k": k, "segments": {"mean_ap": value}}
+    (folder / "evaluation.json").write_text(json.dumps(told))
     rows = [
         f"{i},{n},{'' if a is None else a},{k},9,9"
         for k, ((i, n), a) in enumerate(zip(CLASSES, ap), 1)

@@ -96,6 +96,23 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_a_part_of_a_page_find_it(page: Path) -> None:
+    links = [link.split("#") for link in LINK.findall(page.read_text()) if "#" in link]
+    lost = [
+        f"{name}#{part}"
+        for name, part in links
+        if part not in parts_of(page.parent / name if name else page)
+    ]
+    assert lost == []
+
+
+def parts_of(page: Path) -> set[str]:
+    """What the headings of a page are linked as: lower case, spaces as dashes, no other signs."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def test_the_readme_names_every_command() -> None:
     readme = ROOT / "README.md"
     if not readme.exists():

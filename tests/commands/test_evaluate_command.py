@@ -176,7 +176,7 @@ def test_a_note_where_the_model_has_seen_the_split(
 def test_files(scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "deep" / "numbers"
     result = evaluated(capsys, scored, corpus.path, "--out", out)
-    assert json.loads((out / "evaluation.json").read_text()) == result
+    assert json.loads((out / "evaluation.json").read_text()) == {"k": "100000", **result}
     with (out / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["Index"]) for row in rows] == list(corpus.classes.ids)

@@ -11,8 +11,9 @@ import pytest
 
 from commandline import run
 from ensemble_world import random_scores
-from whenabouts.core.list_length import list_length
-from whenabouts.core.scores import open_scores
+from fusion_world import write_videos
+from whenabouts.core.list_length import LONGEST, list_length
+from whenabouts.core.scores import Scores, open_scores
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.ensemble.context_search import search_context
 from whenabouts.ensemble.fusion import FusionSettings, fuse
@@ -61,12 +62,13 @@ def test_without_video_scores_the_best_segment_stands_for_its_video(
     scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
 ) -> None:
     scores = open_scores(scored)
-    assert run(capsys, "fuse", scored, "-o", tmp_path / "f", "--segment-exponent", 2).code == 0
+    code, out, _ = run(capsys, "fuse", scored, "-o", tmp_path / "f", "--segment-exponent", 2)
+    assert (code, ": video (the best of its segments)^1 x segment^2 of " in out) == (0, True)
     code, out, _ = run(
         capsys, "fuse", scored, "-o", tmp_path / "s", "--search", corpus.path, "--k", "10%"
     )
     assert code == 0
-    assert "tried on" in out
+    assert f" tried on {found_on(corpus, scores)}" in out
     videos = own_video_scores(scores)
     settings = FusionSettings()
     fuse(scores, videos, tmp_path / "o", settings)
@@ -77,6 +79,14 @@ def test_without_video_scores_the_best_segment_stands_for_its_video(
     kept = open_scores(tmp_path / "s").made_by["search"]
     assert kept == {"splits": ["v2"], "k": "10%", **json.loads(json.dumps(found.to_dict()))}
     assert search_fusion(truth, scores, videos).best != found.best
+
+
+def found_on(corpus: Corpus, scores: Scores) -> str:
+    """What a search by lists of a tenth says it was judged on."""
+    truth, num_segments = corpus.rated(corpus.rows(["v2"])), len(scores.segments)
+    of_rated = search_fusion(truth, scores, own_video_scores(scores), length=LONGEST)
+    k = TENTH.of(num_segments)
+    return f"{of_rated.num_pairs} rated pairs in lists of {k} of {num_segments} segments: best "
 
 
 def test_searches_take_the_length_of_the_lists(
@@ -107,11 +117,34 @@ def test_a_wrong_length_is_refused_at_once(
 ) -> None:
     name, *more = words
     given = [scored, corpus.path] if name == "report" else [scored, *more]
-    search = ("--search", corpus.path) if name in ("fuse", "refine", "ensemble") else ()
-    search = () if name == "refine" else search
+    search = ("--search", corpus.path) if name in ("fuse", "ensemble") else ()
     code, _, err = run(capsys, name, *given, "-o", tmp_path / "o", *search, "--k", "many")
     assert (code, "--k: 'many' is no length of a list" in err) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_length_that_would_do_nothing_is_refused(
+    scored: Path, corpus: Corpus, tmp_path: Path, capsys: Capture
+) -> None:
+    videos = write_videos(
+        tmp_path / "v", corpus.video_ids.tolist(), (0, 1), np.ones((len(corpus.video_ids), 2), "f")
+    ).path
+    out = ("-o", tmp_path / "o")
+    of_search = "--k is 5%; it is of the lists that --search judges by; add --search, or leave"
+    of_videos = "v: --k is 5%, and these Scores are of whole videos; lists are of segments; leave"
+    for words, told in (
+        (("fuse", scored, *out), of_search),
+        (("refine", scored, *out, "--smooth", 0.3), of_search),
+        (("ensemble", scored, *out), of_search),
+        (("ensemble", videos, *out, "--search", corpus.path), of_videos),
+        (("evaluate", videos, corpus.path), of_videos),
+        (("report", videos, corpus.path, *out), of_videos),
+    ):
+        code, _, err = run(capsys, *words, "--k", "5%")
+        assert (code, told in err) == (2, True), err
+        assert not (tmp_path / "o").exists()
+    code, _, err = run(capsys, "fuse", scored, *out, "--keep-unscored")
+    assert (code, "--keep-unscored is given, and no VIDEO-SCORES; without them" in err) == (2, True)
 
 
 def test_evaluation_and_submission_of_a_share(

@@ -425,7 +425,7 @@ def test_what_is_no_probability_is_refused(kind: str, score: float, tmp_path: Pa
 def test_what_a_filter_has_put_last_is_not_fused_again(tmp_path: Path) -> None:
     world = random_world(tmp_path, 4)
     once = written(world, tmp_path / "o", FusionSettings(candidates=FILTER))
-    with pytest.raises(ScoresError, match="those a candidate filter has put last are negative"):
+    with pytest.raises(ScoresError, match="a candidate filter or a list has put last are negative"):
         fuse(once, world.videos, tmp_path / "again", FusionSettings())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from ensemble_world import random_scores, with_values
 from fusion_world import scores_by_name, write_videos
 from whenabouts.core.errors import ScoresError
-from whenabouts.core.scores import open_scores
+from whenabouts.core.scores import Attention, open_scores
 from whenabouts.core.segments import WHOLE_VIDEO
 from whenabouts.ensemble.fusion import Exponents, FusionSettings, fuse
 from whenabouts.ensemble.own_videos import own_video_scores
@@ -28,10 +29,13 @@ def test_each_class_of_a_video_has_the_score_of_its_best_segment(
     found = scores_by_name(videos)
     assert {(v, c): s for (v, _, c), s in found.items() if (v, c) in expected} == expected
     assert {start for _, start, _ in found} == {WHOLE_VIDEO}
+    assert videos.made_by == {**segments.made_by, "pooled": "best of the video's segments"}
+    with_attention = replace(segments, attention=Attention(*np.ones((2, 30), np.float16)))
+    assert own_video_scores(with_attention).attention is None
     assert videos.values.dtype == dtype
 
 
-def test_fused_with_them_a_segment_alone_in_its_video_keeps_its_score(tmp_path: Path) -> None:
+def test_fused_with_them_it_is_the_mean_with_the_best_of_the_video(tmp_path: Path) -> None:
     [segments] = random_scores(tmp_path, 1, 1)
     fuse(segments, own_video_scores(segments), tmp_path / "o", FusionSettings(Exponents(1, 1)))
     found = np.asarray(open_scores(tmp_path / "o").values)

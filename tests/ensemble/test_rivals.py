@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble_world import averaged, random_scores
+from ensemble_world import averaged, random_scores, shuffled
 from fusion_world import CLASSES, World, write_scores, write_videos
 from fusion_world import random_world as random_fusion
 from whenabouts.core.labels import SegmentLabels, segment_labels
@@ -86,6 +86,10 @@ def test_a_context_has_the_map_of_its_lists(text: str, dtype: type, tmp_path: Pa
     found = search_context(truth, scores, CONTEXTS, length)
     told = {trial.settings: trial.mean_ap for trial in found.trials}
     assert {each: told[each] for each in CONTEXTS} == pytest.approx(of_each, rel=1e-12)
+    assert found.num_pairs == search_context(truth, scores, CONTEXTS, LONGEST).num_pairs
+    assert found.judged_on == (
+        f"{found.num_pairs} rated pairs in lists of {length.of(40)} of 40 segments"
+    )
 
 
 def test_rivals_do_not_say_how_far_segments_are_apart(tmp_path: Path) -> None:
@@ -109,7 +113,8 @@ def test_an_ensemble_has_the_map_of_its_lists(text: str, kind: str, tmp_path: Pa
         found = averaged(members, tmp_path / "o", kind, weights)
         expected = mean_aps(truth, found, length.of(30))
         assert trials.metrics(np.array(weights)) == pytest.approx(expected, rel=1e-12)
-    assert trials.judged_on == plain.judged_on
+    lists = f"in lists of {length.of(30)} of 30 segments"
+    assert trials.judged_on == f"{plain.judged_on} {lists}"
     for part in range(3):
         np.testing.assert_array_equal(
             trials.pair_loss(part).differences, plain.pair_loss(part).differences
@@ -142,7 +147,7 @@ def many_segments(folder: Path) -> tuple[SegmentLabels, World]:
 def test_of_many_segments_some_stand_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rated_pairs_module, "MOST_RIVAL_PAIRS", 5)
+    monkeypatch.setattr(rated_pairs_module, "RIVAL_PAIRS", 5)
     truth, world = many_segments(tmp_path)
     rows, _, judged = judged_pairs(truth, world.segments, list_length("10%"))
     assert judged.rivals is not None
@@ -157,8 +162,41 @@ def test_of_many_segments_some_stand_for_all(
         assert pairs.mean_aps(settings) == pytest.approx(expected, rel=0.15), settings
 
 
+@pytest.mark.parametrize(
+    ("pairs", "text", "drawn", "entries"),
+    [(20_000, "10%", 4000, 400), (7_500, "10%", 1500, 150), (7_500, "399", 1500, 150),
+     (7_500, "397", 1500, 149), (5, "3999", 1000, 1000), (5, "1", 1000, 1)],
+)  # fmt: skip
+def test_how_many_are_drawn_and_listed(
+    pairs: int, text: str, drawn: int, entries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of 5 classes, of 4,000 segments."""
+    monkeypatch.setattr(rated_pairs_module, "RIVAL_PAIRS", pairs)
+    truth, world = many_segments(tmp_path)
+    _, _, judged = judged_pairs(truth, world.segments, list_length(text))
+    assert judged.rivals is not None
+    assert (len(judged.rivals.tie_ranks), judged.rivals.entries) == (drawn, entries)
+    by_some = f", judged by {drawn:,} of them" if drawn < 4000 else ""
+    k = list_length(text).of(4000)
+    assert judged.in_words == (
+        f"{len(judged):,} rated pairs in lists of {k:,} of 4,000 segments{by_some}"
+    )
+
+
+def test_the_order_of_rows_is_irrelevant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rated_pairs_module, "RIVAL_PAIRS", 5)
+    truth, world = many_segments(tmp_path)
+    moved = shuffled(world.segments, tmp_path / "moved", np.random.default_rng(1))
+    length = list_length("10%")
+    expected, found = (
+        search_fusion(truth, scores, world.videos, GRID[::20], length=length)
+        for scores in (world.segments, moved)
+    )
+    assert found == expected
+
+
 def test_the_same_are_drawn_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rated_pairs_module, "MOST_RIVAL_PAIRS", 5)
+    monkeypatch.setattr(rated_pairs_module, "RIVAL_PAIRS", 5)
     truth, world = many_segments(tmp_path)
     first, second = (judged_pairs(truth, world.segments, list_length("10%"))[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)

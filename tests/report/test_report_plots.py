@@ -263,6 +263,15 @@ def test_precision_recall_panels_show_the_curve_and_the_share_of_positives():
     assert sum(axes.axison for axes in figure.axes) == 7
 
 
+def test_a_class_none_of_whose_positives_are_listed_has_an_empty_panel():
+    truth = make_labels([(b"vid0", 5 * i, 10, float(i == 3)) for i in range(4)])
+    scores = make_scores([[0.9], [0.8], [0.7], [0.6]])
+    [panel, *_] = draw_precision_recall([precision_recall(truth, scores, 10, 2, "worst")]).axes
+    [share] = panel.lines
+    assert share.get_ydata()[0] == 0.25
+    assert panel.get_title(loc="left") == "topic 10\nworst, AP 0.000"
+
+
 def training(tmp_path, records):
     return draw_training(read_run_log(write_run(tmp_path, records) / "metrics.jsonl"))
 

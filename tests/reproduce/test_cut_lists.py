@@ -12,7 +12,7 @@ import pytest
 from fusion_world import write_videos
 from numbers_folder import put_made_by, put_numbers
 from toy_plan import INDEX, TEST, WHOLE, our_models, stages, words
-from whenabouts.core.errors import UsageError
+from whenabouts.core.errors import StageError, UsageError
 from whenabouts.core.list_length import list_length
 from whenabouts.reproduce.late import fuse_as_on_v2, submit_best
 from whenabouts.reproduce.markdown import markdown
@@ -91,7 +91,7 @@ def test_the_published_fusion_is_searched_by_its_lists():
     assert not any("best-listed" in name for name in found)
 
 
-@pytest.mark.parametrize("text", ["100%", "80000"])
+@pytest.mark.parametrize("text", ["100%", "82000"])
 def test_where_each_list_holds_all_there_is_nothing_to_list(text: str) -> None:
     found = stages(with_lists(OURS, text))
     assert not any("listed" in name for name in found)
@@ -102,9 +102,16 @@ def test_where_each_list_holds_all_there_is_nothing_to_list(text: str) -> None:
 
 
 def test_one_target_whose_lists_are_cut_is_enough() -> None:
-    """80,000 segments are scored of `other`, 40,000 of V2 and of test."""
-    found = stages(with_lists(OURS, "79999"))
-    assert found.keys() >= set(LISTED)
+    """Up to 82,000 segments are scored of `other`, 40,000 and one begun in each of 1,000 videos of
+    V2 and of test."""
+    found = stages(with_lists(replace(OURS, repeats=2), "79999"))
+    assert found.keys() >= {*LISTED, "v2.best-listed.r2"}
+    assert Path("scores/test/best-listed") in found["submit.test"].wanted
+    for name in ("v2.best-refined", "v2.best-refined.r2"):
+        first, evaluated = words(found[name]).splitlines()
+        assert first.endswith("--k 100%")
+        assert "--k 79999" in evaluated
+    assert words(found["tables"]).endswith(" --preset best --k 79999")
 
 
 def test_by_itself_k_is_that_of_the_challenge_and_no_command_is_told() -> None:
@@ -126,7 +133,7 @@ def test_what_a_call_asks_for_is_checked() -> None:
 
 
 def put_listed(root: Path, value: float, k: str = "4.85%") -> None:
-    put_numbers(root, "best-listed", value, (0.5, None, 0.9))
+    put_numbers(root, "best-listed", value, (0.5, None, 0.9), k)
     put_made_by(root, "best-listed", {"shortlisted": {"k": k, "entries": 40}})
 
 
@@ -145,8 +152,8 @@ def test_lists_are_submitted_unless_they_are_worse(tmp_path, listed, expected):
 
 
 def test_the_tables_show_them_with_their_length(tmp_path):
-    put_numbers(tmp_path, "best-lse-1", 0.6, (0.5, None, 0.9))
-    put_numbers(tmp_path, "best-refined", 0.7, (0.5, None, 0.9))
+    put_numbers(tmp_path, "best-lse-1", 0.6, (0.5, None, 0.9), "4.85%")
+    put_numbers(tmp_path, "best-refined", 0.7, (0.5, None, 0.9), "4.85%")
     put_made_by(tmp_path, "best-refined", {
         "refined": {"smooth": 0.3, "centre": 0.5, "alike": 1.25},
         "search": {"k": "100%", "cross_validated": None},
@@ -175,12 +182,17 @@ def test_the_tables_show_them_with_their_length(tmp_path):
 def test_lists_of_another_length_are_those_of_an_earlier_call(tmp_path):
     put_numbers(tmp_path, "best-refined", 0.7, (0.5, None, 0.9))
     put_numbers(tmp_path, "best-lse-1", 0.6, (0.5, None, 0.9))
+    put_numbers(tmp_path, "best-lse-2", 0.8, (0.5, None, 0.9), "10%")
     put_listed(tmp_path, 0.9, "10%")
-    for length in (SHARE, list_length("100000")):
-        found = tables(tmp_path, "small", 1, ("best",), length)
-        assert found["chosen"] == "best-refined"
-        assert len(found["best"]["steps"]) == 2
-        assert "best-listed" not in found["classes"]["ap"]
+    found = tables(tmp_path, "small", 1, ("best",))
+    assert (found["chosen"], found["best_single"]) == ("best-refined", "best-lse-1")
+    assert len(found["best"]["steps"]) == 2
+    assert found["classes"]["ap"].keys() == {"best-lse-1", "best-refined"}
+    found = tables(tmp_path, "small", 1, ("best",), list_length("10%"))
+    assert (found["chosen"], found["best_single"]) == ("best-listed", "best-lse-2")
+    assert found["classes"]["ap"].keys() == {"best-lse-2", "best-listed"}
+    with pytest.raises(StageError, match="no model is evaluated on V2 yet"):
+        tables(tmp_path, "small", 1, ("best",), SHARE)
 
 
 def test_a_target_has_as_large_a_share_of_best_videos_as_v2(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from small_corpus import corpus
 from whenabouts.core.errors import StageError, UsageError
+from whenabouts.core.list_length import OF_CHALLENGE, list_length
 from whenabouts.corpus.corpus import Corpus
 from whenabouts.reproduce.plan import graph_of_plan
 from whenabouts.reproduce.request import (
@@ -35,7 +36,7 @@ def shards(folder: Path, *names: str) -> Path:
 def test_a_request_is_kept(tmp_path):
     request = Request(
         "/data/x.index", "paper", ("/a.index", "/b.index"), 3, True, "cuda", "bfloat16",
-        ("published", "best"),
+        ("published", "best"), "4.85%",
     )  # fmt: skip
     assert read_request(tmp_path / "new") is None
     assert read_request(tmp_path) is None, "an empty folder"
@@ -97,6 +98,35 @@ def test_further_corpora_are_targets_of_all_their_splits(corpus: Corpus, tmp_pat
     plan = plan_of(Request(str(corpus.path), predict=(str(other),)))
     assert [t.name for t in plan.targets] == ["test", "held-out"]
     assert plan.targets[1].splits == ("train", "v1", "v2", "test")
+
+
+def test_all_targets_have_lists_of_the_length_that_is_asked_for(corpus: Corpus, tmp_path):
+    other = tmp_path / "other.index"
+    other.symlink_to(corpus.path)
+    for k, length in (("4.85%", list_length("4.85%")), ("100000", OF_CHALLENGE)):
+        request = Request(str(corpus.path), predict=(str(other),), presets=("best",), k=k)
+        plan = plan_of(request)
+        assert {target.length for target in (plan.v2, *plan.targets)} == {length}
+        found = {stage.name for stage in graph_of_plan(plan).stages}
+        assert ({"v2.best-listed", "other.best-listed"} <= found) == (k == "4.85%")
+
+
+@pytest.mark.parametrize(
+    ("names", "k", "is_cut"),
+    [
+        (("train/a.tfrecord", "validate/a.tfrecord"), "99%", True),
+        (("any.tfrecord",), "99%", True),
+        (("any.tfrecord",), "100%", False),
+        (("any.tfrecord",), "19", True),  # 100 frames are 20 segments, of no one knows which split
+        (("any.tfrecord",), "20", False),
+        (("train/a.tfrecord", "validate/a.tfrecord"), "9", True),  # of validate half is V2
+        (("train/a.tfrecord", "validate/a.tfrecord"), "10", False),
+    ],
+)
+def test_lists_of_shards_that_are_not_indexed_yet(tmp_path, names, k, is_cut):
+    plan = plan_of(Request(str(shards(tmp_path, *names)), presets=("best",), k=k))
+    found = {stage.name for stage in graph_of_plan(plan).stages}
+    assert ("v2.best-listed" in found) == is_cut
 
 
 @pytest.mark.parametrize("name", ["v2", "test", "teacher", "train", "final", "labels", "submit"])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import tyro
 
 from whenabouts.core.errors import CorpusError, UsageError
-from whenabouts.core.list_length import ListLength
+from whenabouts.core.list_length import OF_CHALLENGE, ListLength, list_length
 from whenabouts.core.progress import say
 from whenabouts.core.scores import Scores
 from whenabouts.corpus.corpus import Corpus
@@ -107,15 +107,41 @@ def note_what_was_seen(scores: Scores, splits: Sequence[str]) -> None:
         )
 
 
+def length_of_search(text: str, *, is_search: bool) -> ListLength:
+    """Of the lists that a search judges by. Raises UsageError where there is no search."""
+    length = list_length(text)
+    if length != OF_CHALLENGE and not is_search:
+        raise UsageError(
+            f"--k is {length.text}",
+            rule="it is of the lists that --search judges by",
+            remedy="add --search, or leave it out",
+        )
+    return length
+
+
+def refuse_lists_of_videos(scores: Scores, length: ListLength) -> None:
+    """Raise UsageError where a length is asked for of Scores that are of whole videos."""
+    if length != OF_CHALLENGE:
+        raise UsageError(
+            f"--k is {length.text}, and these Scores are of whole videos",
+            where=scores.path,
+            rule="lists are of segments",
+            remedy="leave it out",
+        )
+
+
 class Search(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-def found_by(search: Search | None, splits: Sequence[str], length: ListLength) -> dict[str, Any]:
-    """What is told and kept of a search: on which splits, by lists of which length."""
+def found_by(
+    search: Search | None, splits: Sequence[str], length: ListLength | None
+) -> dict[str, Any]:
+    """What is told and kept of a search: on which splits, by lists of which length, if by any."""
     if search is None:
         return {}
-    return {"search": {"splits": list(splits), "k": length.text, **search.to_dict()}}
+    k = {} if length is None else {"k": length.text}
+    return {"search": {"splits": list(splits), **k, **search.to_dict()}}
 
 
 def refuse_other_videos(scores: Scores, corpus: Corpus) -> None:

@@ -14,14 +14,16 @@ from whenabouts.commands.arguments import (
     ListText,
     found_by,
     give,
+    length_of_search,
     note_what_was_seen,
     parse,
+    refuse_lists_of_videos,
     refuse_other_videos,
     refuse_twice,
 )
 from whenabouts.commands.evaluate import labelled_rows, load_truth
 from whenabouts.core.errors import UsageError
-from whenabouts.core.list_length import K, ListLength, list_length
+from whenabouts.core.list_length import K, ListLength
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import open_scores
@@ -85,10 +87,12 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Ensemble, "ensemble", arguments)
     began_s = monotonic()
     _refuse_wrong_use(args)
-    given, length = shares(args.weights, len(args.scores)), list_length(args.k)
+    given = shares(args.weights, len(args.scores))
+    length = length_of_search(args.k, is_search=args.search is not None)
     members = match_members(open_scores(path) for path in args.scores)
     search = _search(args, args.search, members, length) if args.search else None
-    found = found_by(search, args.splits, length)
+    of_videos = members[0].scores.segments.has_whole_videos
+    found = found_by(search, args.splits, None if of_videos else length)
     weights = search.best.weights if search else given
     table = members[0].scores
     with progress("ensemble", len(table.segments), "rows") as bar:
@@ -123,6 +127,7 @@ def _search(
     corpus = open_corpus(index)
     of_videos = members[0].scores.segments.has_whole_videos
     if of_videos:
+        refuse_lists_of_videos(members[0].scores, length)
         trials = _video_trials(args, corpus, members)
     else:
         trials = _segment_trials(args, corpus, members, length)

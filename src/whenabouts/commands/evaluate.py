@@ -11,7 +11,14 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from whenabouts.commands.arguments import ListText, chosen_splits, give, parse, refuse_other_videos
+from whenabouts.commands.arguments import (
+    ListText,
+    chosen_splits,
+    give,
+    parse,
+    refuse_lists_of_videos,
+    refuse_other_videos,
+)
 from whenabouts.core.atomic import write_json
 from whenabouts.core.errors import ScoresError, UsageError
 from whenabouts.core.labels import SegmentLabels, read_labels
@@ -56,8 +63,8 @@ class Evaluate:
     truth: Path | None = None
     """Rated segments from a file instead: .csv or .parquet with video,start,class,score."""
     k: ListText = str(K)
-    """Entries of each class's list that count, or a share of the scored segments: 4.85% is that of
-    the challenge. Where every segment is listed mAP is of their order alone."""
+    """Entries of each class's list that count, or a share of the scored segments: 4.85% is about
+    that of the challenge. Where every segment is listed mAP is of their order alone."""
     halves: bool = False
     """Also the mAP of each half of the videos, cut as searches cut them: what is chosen on one half
     is judged on the other."""
@@ -119,7 +126,8 @@ def main(arguments: Sequence[str]) -> None:
     corpus = open_corpus(args.index) if args.index else None
     result = _evaluate(args, corpus, length)
     if args.out:
-        write_json(args.out / "evaluation.json", result.to_dict())
+        k = {"k": length.text} if isinstance(result, Evaluated) else {}
+        write_json(args.out / "evaluation.json", {**k, **result.to_dict()})
         result.write_classes(args.out / "classes.csv")
     give(result.to_dict(), result.lines(), as_json=args.json)
 
@@ -132,6 +140,7 @@ def _evaluate(
         if args.truth is not None:
             fact = "--truth holds rated segments, and these Scores are of whole videos"
             raise UsageError(fact, where=args.target, remedy="pass INDEX alone")
+        refuse_lists_of_videos(scores, length)
         return EvaluatedVideos(evaluate_whole_videos(scores, corpus, args.splits))
     truth = load_truth(args.truth, corpus, args.splits)
     if scores is not None:

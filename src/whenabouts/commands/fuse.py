@@ -14,13 +14,14 @@ from whenabouts.commands.arguments import (
     ListText,
     found_by,
     give,
+    length_of_search,
     note_what_was_seen,
     parse,
     refuse_other_videos,
 )
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
-from whenabouts.core.list_length import K, ListLength, list_length
+from whenabouts.core.list_length import K, ListLength
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress
 from whenabouts.core.scores import Scores, open_scores
@@ -82,7 +83,8 @@ class Fuse:
 def main(arguments: Sequence[str]) -> None:
     args = parse(Fuse, "fuse", arguments)
     began_s = monotonic()
-    settings, length = _settings(args), list_length(args.k)
+    settings = _settings(args)
+    length = length_of_search(args.k, is_search=args.search is not None)
     given = [path for path in (args.segment_scores, args.video_scores) if path is not None]
     refuse_input_as_output(args.out, given)
     segments = open_scores(args.segment_scores)
@@ -111,7 +113,8 @@ def main(arguments: Sequence[str]) -> None:
         **found,
     }
     table = _table(search) if search else ()
-    give(result, [*table, _line(result, settings)], as_json=args.json)
+    own = "" if args.video_scores else " (the best of its segments)"
+    give(result, [*table, _line(result, settings, own)], as_json=args.json)
 
 
 def _settings(args: Fuse) -> FusionSettings:
@@ -119,6 +122,11 @@ def _settings(args: Fuse) -> FusionSettings:
         Exponents(args.video_exponent, args.segment_exponent),
         CandidateFilter(args.top_topics, args.top_videos, args.min_video_score),
     )
+    if args.keep_unscored and args.video_scores is None:
+        raise UsageError(
+            "--keep-unscored is given, and no VIDEO-SCORES",
+            rule="without them each video has the score of its best segment",
+        )
     if args.search and settings != DEFAULT:
         raise UsageError(
             "exponents or a filter are given",
@@ -146,7 +154,7 @@ def _table(search: FusionSearch) -> Iterator[str]:
         yield _row(trial)
     default, alone = search.default.mean_ap, search.segments_alone.mean_ap
     yield (
-        f"{len(search.trials)} tried on {search.num_pairs:,} rated pairs: best "
+        f"{len(search.trials)} tried on {search.judged_on}: best "
         f"{search.best.mean_ap:.4f}, published default (1, 1) {default:.4f}, segments alone "
         f"{alone:.4f}"
     )
@@ -178,11 +186,11 @@ def _row(trial: Trial[FusionSettings]) -> str:
     )
 
 
-def _line(result: dict[str, Any], settings: FusionSettings) -> str:
+def _line(result: dict[str, Any], settings: FusionSettings, own: str) -> str:
     pairs = result["segments"] * result["classes"]
     share = f", {result['candidates'] / pairs:.1%} candidates" if pairs else ""
     return (
-        f"{result['scores']}: video^{settings.exponents.video:g} x "
+        f"{result['scores']}: video{own}^{settings.exponents.video:g} x "
         f"segment^{settings.exponents.segment:g} of {result['segments']:,} segments x "
         f"{result['classes']:,} classes{share}, in {result['time_s']:.1f} s"
     )

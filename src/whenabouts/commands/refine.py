@@ -14,13 +14,14 @@ from whenabouts.commands.arguments import (
     ListText,
     found_by,
     give,
+    length_of_search,
     note_what_was_seen,
     parse,
     refuse_other_videos,
 )
 from whenabouts.commands.evaluate import load_truth
 from whenabouts.core.errors import UsageError
-from whenabouts.core.list_length import K, ListLength, list_length
+from whenabouts.core.list_length import K, ListLength
 from whenabouts.core.outputs import refuse_input_as_output
 from whenabouts.core.progress import progress, say
 from whenabouts.core.scores import Scores, open_scores
@@ -73,7 +74,8 @@ class Refine:
 def main(arguments: Sequence[str]) -> None:
     args = parse(Refine, "refine", arguments)
     began_s = monotonic()
-    settings, length = _settings(args), list_length(args.k)
+    settings = _settings(args)
+    length = length_of_search(args.k, is_search=args.search is not None)
     refuse_input_as_output(args.out, [args.scores])
     scores = open_scores(args.scores)
     search = _search(args, args.search, scores, length) if args.search else None
@@ -122,7 +124,7 @@ def _table(search: ContextSearch) -> Iterator[str]:
         each = trial.settings
         yield f"{trial.mean_ap:6.4f} {each.alike:9.4g} {each.smooth:7g} {each.centre:7g}"
     yield (
-        f"{len(search.trials)} tried on {search.num_pairs:,} rated pairs: best "
+        f"{len(search.trials)} tried on {search.judged_on}: best "
         f"{search.best.mean_ap:.4f}, as it is {search.as_it_is.mean_ap:.4f}"
     )
     cross = search.cross_validated

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from whenabouts.commands.arguments import ListText, give, parse
+from whenabouts.commands.arguments import ListText, give, parse, refuse_lists_of_videos
 from whenabouts.commands.evaluate import (
     Evaluated,
     evaluate_all,
@@ -82,6 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     _note_another_run(args, scores)
     vocabulary = read_vocabulary(args.vocabulary) if args.vocabulary else {}
     if scores.segments.has_whole_videos:
+        refuse_lists_of_videos(scores, length)
         name, value = _write_of_videos(args, scores, corpus, vocabulary, tables)
     else:
         name, value = _write_of_segments(args, scores, corpus, vocabulary, tables, length)

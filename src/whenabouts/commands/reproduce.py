@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from whenabouts import __version__
-from whenabouts.commands.arguments import ListText, give, parse
+from whenabouts.commands.arguments import give, parse
 from whenabouts.core.atomic import write_json, write_text
 from whenabouts.core.errors import StageError, UsageError
 from whenabouts.core.list_length import list_length
@@ -66,9 +66,9 @@ class Reproduce:
     precision: Precision | None = None
     """auto, float32 or bfloat16: of the attention models in training; a CPU with avx512_bf16 takes
     half the time with bfloat16."""
-    k: ListText | None = None
+    k: Annotated[str | None, tyro.conf.arg(metavar="INT|SHARE%")] = None
     """Segments in the list of a class, by which V2 chooses and which is submitted, or a share of
-    all: 4.85% is that of the challenge; 100000 if not said."""
+    all: 4.85% is about that of the challenge; 100000 if not said."""
     only: tuple[str, ...] = ()
     """Only these stages, by name or glob ('*.nl-1'); what they need must be there."""
     anew: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()

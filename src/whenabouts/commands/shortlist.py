@@ -39,7 +39,7 @@ class Shortlist:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""
     k: ListText = str(K)
-    """Segments a class, or a share of them all: 4.85% is that of the challenge."""
+    """Segments a class, or a share of them all: 4.85% is about that of the challenge."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     length = list_length(args.k)
     refuse_input_as_output(args.out, (args.order, args.members))
     order, members = open_scores(args.order), open_scores(args.members)
-    with progress("shortlist", len(order.segments), "segments") as bar:
+    with progress("shortlist", 2 * len(order.segments), "segments") as bar:
         entries = shortlist(order, members, args.out, length, on_rows=bar.advance)
     num_segments, num_classes = len(order.segments), len(order.classes)
     result = {

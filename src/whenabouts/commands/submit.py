@@ -46,7 +46,7 @@ class Submit:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("submission.csv")
     """The file to write."""
     k: ListText = str(K)
-    """Segments a class, or a share of them all: 4.85% is that of the challenge."""
+    """Segments a class, or a share of them all; the challenge itself takes 100000."""
     weights: tuple[float, ...] = ()
     """Of several Scores: one each, divided by their sum; equal ones if not said."""
     kind: Kind = "mean"

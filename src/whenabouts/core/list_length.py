@@ -29,8 +29,10 @@ class ListLength:
         """What commands are told, who take K by themselves."""
         return () if self == OF_CHALLENGE else ("--k", self.text)
 
-    def cuts(self, num_segments: int) -> bool:
-        """Whether a list cannot hold all of so many segments."""
+    def may_cut(self, num_segments: int) -> bool:
+        """Whether a list may not hold all segments, of which there are about so many."""
+        if self.share is not None:
+            return self.share < 1
         return self.of(num_segments) < num_segments
 
     def of(self, num_segments: int) -> int:
@@ -55,5 +57,6 @@ def list_length(text: str, name: str = "--k") -> ListLength:
             f"'{text}' is no length of a list",
             where=name,
             rule="a number of segments from 1 up, or a share of them up to 100%",
+            remedy="write a share as 4.85%",
         )
     return ListLength(text.strip(), entries, share)

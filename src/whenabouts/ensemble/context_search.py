@@ -61,12 +61,13 @@ class CrossValidated:
 @dataclass(frozen=True)
 class ContextSearch:
     """trials: best first, of equals the one tried first; as_it_is: the untouched scores;
-    cross_validated: None if a half has no positive."""
+    cross_validated: None if a half has no positive; judged_on: what, in words."""
 
     trials: tuple[Trial[Context], ...]
     as_it_is: Trial[Context]
     cross_validated: CrossValidated | None
     num_pairs: int
+    judged_on: str
 
     @property
     def best(self) -> Trial[Context]:
@@ -87,6 +88,7 @@ class ContextSearch:
         return {
             "num_trials": len(self.trials),
             "num_pairs": self.num_pairs,
+            "judged_on": self.judged_on,
             "best": self.best.to_dict(),
             "as_it_is": self.as_it_is.to_dict(),
             "cross_validated": cross.to_dict() if cross else None,
@@ -140,6 +142,7 @@ def search_context(
         if across is None
         else CrossValidated(across.chosen, across.mean_ap, across.of_each[0]),
         num_pairs=len(pairs.judged),
+        judged_on=pairs.judged.in_words,
     )
 
 

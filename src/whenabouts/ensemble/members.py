@@ -20,6 +20,7 @@ from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
 from whenabouts.ensemble.video_scores import refuse_out_of_range
 
 SCAN_BYTES = 16 << 20
+MEMBERS = "members of an ensemble"
 # (rows of the first member, their scores) -> what is written of them.
 Finish = Callable[[slice, NDArray[np.float32]], NDArray[np.float32]]
 
@@ -61,9 +62,9 @@ class Member:
                 refuse_out_of_range(self.scores, first, of_scores)
 
 
-def match_members(all_scores: Iterable[Scores]) -> tuple[Member, ...]:
+def match_members(all_scores: Iterable[Scores], what: str = MEMBERS) -> tuple[Member, ...]:
     """Raises ScoresError, naming a member and its first difference, where one has other rows or
-    classes than the first; SettingsError if there is none.
+    classes than the first; SettingsError if there is none. what: they are, in the message.
 
     Scores are taken one by one, and a table of rows that is like the first one is not kept again.
     """
@@ -71,7 +72,7 @@ def match_members(all_scores: Iterable[Scores]) -> tuple[Member, ...]:
     for scores in all_scores:
         if not members:
             _refuse_repeated_rows(scores)
-        members.append(_matched(members[0].scores, scores) if members else Member(scores))
+        members.append(_matched(members[0].scores, scores, what) if members else Member(scores))
     if not members:
         raise SettingsError("an ensemble of no scores", rule="an ensemble has a member at least")
     return tuple(members)
@@ -111,10 +112,11 @@ def by_path(members: Sequence[Member], weights: Sequence[float]) -> list[tuple[M
     return sorted(pairs, key=lambda pair: str(pair[0].scores.path))
 
 
-def _matched(first: Scores, other: Scores) -> Member:
+def _matched(first: Scores, other: Scores, what: str) -> Member:
     same_rows = _is_same(first.segments, other.segments)
-    row = None if same_rows else _matched_rows(first, other)
-    column = None if first.classes.ids == other.classes.ids else _matched_columns(first, other)
+    row = None if same_rows else _matched_rows(first, other, what)
+    same_classes = first.classes.ids == other.classes.ids
+    column = None if same_classes else _matched_columns(first, other, what)
     return Member(replace(other, segments=first.segments) if same_rows else other, row, column)
 
 
@@ -126,10 +128,10 @@ def _is_same(first: SegmentTable, other: SegmentTable) -> bool:
     )
 
 
-def _matched_rows(first: Scores, other: Scores) -> NDArray[np.int64]:
+def _matched_rows(first: Scores, other: Scores, what: str) -> NDArray[np.int64]:
     _refuse_repeated_rows(other)
     row, row_back = _rows_in(first, other), _rows_in(other, first)
-    _refuse_difference(first, other, row, row_back, _row_name)
+    _refuse_difference(first, other, row, row_back, _row_name, what)
     return row
 
 
@@ -139,9 +141,9 @@ def _rows_in(wanted: Scores, scores: Scores) -> NDArray[np.int64]:
     return scores.segments.rows_of(table.video_ids[table.video], table.starts_s)
 
 
-def _matched_columns(first: Scores, other: Scores) -> NDArray[np.int64]:
+def _matched_columns(first: Scores, other: Scores, what: str) -> NDArray[np.int64]:
     column, column_back = _columns_in(first, other), _columns_in(other, first)
-    _refuse_difference(first, other, column, column_back, _class_name)
+    _refuse_difference(first, other, column, column_back, _class_name, what)
     return column
 
 
@@ -155,6 +157,7 @@ def _refuse_difference(
     places: NDArray[np.int64],
     places_back: NDArray[np.int64],
     name: Callable[[Scores, int], str],
+    what: str,
 ) -> None:
     """places: in `other` of what `first` has; places_back: the other way round."""
     lacking, more = np.flatnonzero(places < 0), np.flatnonzero(places_back < 0)
@@ -167,7 +170,7 @@ def _refuse_difference(
     raise ScoresError(
         fact,
         where=other.path,
-        rule="members of an ensemble score the same rows and classes, in any order",
+        rule=f"{what} score the same rows and classes, in any order",
         remedy="predict the same splits of one corpus with each run",
     )
 

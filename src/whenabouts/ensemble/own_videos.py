@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from whenabouts.core.ranking import row_chunks
 from whenabouts.core.scores import Scores
-from whenabouts.core.segments import WHOLE_VIDEO, SegmentTable
+from whenabouts.core.segments import SegmentTable
 from whenabouts.ensemble.video_scores import refuse_out_of_range
 from whenabouts.metrics.video import video_scores_from_segments
 
@@ -31,6 +29,6 @@ def own_video_scores(segments: Scores) -> Scores:
     for first, rows in row_chunks(segments.values, SCAN_BYTES):
         refuse_out_of_range(segments, first, rows)
     values = video_scores_from_segments(segments.segments, segments.values)
-    ids = segments.segments.video_ids
-    table = SegmentTable(ids, np.arange(len(ids)), np.full(len(ids), WHOLE_VIDEO))
-    return replace(segments, segments=table, values=values, attention=None)
+    table = SegmentTable.of_videos(segments.segments.video_ids)
+    made_by = {**segments.made_by, "pooled": "best of the video's segments"}
+    return replace(segments, segments=table, values=values, made_by=made_by, attention=None)

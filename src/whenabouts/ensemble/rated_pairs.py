@@ -22,24 +22,34 @@ from whenabouts.core.labels import SegmentLabels
 from whenabouts.core.list_length import OF_CHALLENGE, ListLength
 from whenabouts.core.ranking import let_go, order_keys, tie_ranks_of
 from whenabouts.core.scores import Scores
+from whenabouts.core.segments import SegmentTable
 from whenabouts.ensemble.candidates import CandidateFilter, class_keys, reaches, topic_ranks
 from whenabouts.ensemble.fusion import FusionSettings, below_candidates, fused
 from whenabouts.ensemble.video_scores import VideoScores, refuse_out_of_range
 from whenabouts.metrics.segment_map import POSITIVE
 
 VIDEOS_AT_ONCE = 1024
-MOST_RIVAL_PAIRS = 1_000_000
-FEWEST_RIVALS = 1_000
+RIVAL_PAIRS = 1_000_000  # (segment, class), unless there are more than 1,000 classes; a trial
+FEWEST_RIVALS = 1_000  # takes 8 bytes of each and member, or 144 of each in `context_search`
 
 
 @dataclass(frozen=True)
 class Rivals:
     """Segments that compete for places in the lists. tie_ranks [M]: how their equal scores are
-    ordered; of_pairs [P]: the same of the rated pairs; entries: of M, how many a list holds."""
+    ordered; of_pairs [P]: the same of the rated pairs; entries: of M, how many a list holds; k: how
+    many it holds of all num_segments."""
 
     tie_ranks: NDArray[np.uint32]
     of_pairs: NDArray[np.uint32]
     entries: int
+    k: int
+    num_segments: int
+
+    @property
+    def in_words(self) -> str:
+        drawn = len(self.tie_ranks)
+        judged = f", judged by {drawn:,} of them" if drawn < self.num_segments else ""
+        return f" in lists of {self.k:,} of {self.num_segments:,} segments{judged}"
 
     def listed(
         self, rated: NDArray[np.float32], rivals: NDArray[np.float32], number: NDArray[np.int64]
@@ -68,6 +78,12 @@ class JudgedPairs:
 
     def __len__(self) -> int:
         return len(self.class_number)
+
+    @property
+    def in_words(self) -> str:
+        """What a search is judged on."""
+        of_lists = "" if self.rivals is None else self.rivals.in_words
+        return f"{len(self):,} rated pairs{of_lists}"
 
     def mean_aps(self, scores: NDArray[np.float32]) -> tuple[float, float, float]:
         """mAP of scores over all videos, over the first half, over the second; NaN without
@@ -169,8 +185,11 @@ def judged_pairs(
     halves = (np.ones(len(truth), np.bool_), in_first, ~in_first)
     rows, columns = rows[scored], columns[scored]
     ranked = segments.classes.columns(class_ids[: int(is_scored.sum())])
-    drawn, entries = _drawn(len(table), len(ranked), length)
-    rivals = Rivals(table.tie_ranks[drawn], table.tie_ranks[rows], entries) if entries else None
+    drawn, entries = _drawn(table, len(ranked), length)
+    rivals = None
+    if entries:
+        ranks = table.tie_ranks[drawn], table.tie_ranks[rows]
+        rivals = Rivals(*ranks, entries, length.of(len(table)), len(table))
     judged = JudgedPairs(
         class_number=class_number[scored],
         positive=positive[scored],
@@ -188,15 +207,17 @@ def judged_pairs(
 
 
 def _drawn(
-    num_segments: int, num_classes: int, length: ListLength
+    table: SegmentTable, num_classes: int, length: ListLength
 ) -> tuple[NDArray[np.int64], int]:
     """(rows of the rivals [M], how many of them a list holds); none where it holds all segments."""
-    entries = length.of(num_segments)
+    entries, num_segments = length.of(len(table)), len(table)
     if entries >= num_segments:
         return np.empty(0, np.int64), 0
-    num = min(num_segments, max(FEWEST_RIVALS, MOST_RIVAL_PAIRS // num_classes))
+    num = min(num_segments, max(FEWEST_RIVALS, RIVAL_PAIRS // num_classes))
+    # By their places in the order of ids, so that the same are drawn whatever the order of rows.
     drawn = np.random.default_rng(0).permutation(num_segments)[:num]
-    return np.sort(drawn), max(1, round(entries * num / num_segments))
+    rows = np.sort(np.argsort(table.tie_ranks)[drawn])
+    return rows, max(1, round(entries * num / num_segments))
 
 
 def rated_pairs(

@@ -56,13 +56,15 @@ class CrossValidated:
 @dataclass(frozen=True)
 class FusionSearch:
     """trials: best first, of equals the one tried first; default: exponents (1, 1), no filter;
-    segments_alone: exponents (0, 1), no filter; cross_validated: None if a half has no positive."""
+    segments_alone: exponents (0, 1), no filter; cross_validated: None if a half has no positive;
+    judged_on: what, in words."""
 
     trials: tuple[Trial[FusionSettings], ...]
     default: Trial[FusionSettings]
     segments_alone: Trial[FusionSettings]
     cross_validated: CrossValidated | None
     num_pairs: int
+    judged_on: str
 
     @property
     def best(self) -> Trial[FusionSettings]:
@@ -83,6 +85,7 @@ class FusionSearch:
         return {
             "num_trials": len(self.trials),
             "num_pairs": self.num_pairs,
+            "judged_on": self.judged_on,
             "best": self.best.to_dict(),
             "default": self.default.to_dict(),
             "segments_alone": self.segments_alone.to_dict(),
@@ -121,4 +124,5 @@ def search_fusion(
         if across is None
         else CrossValidated(across.chosen, across.mean_ap, *across.of_each[:2]),
         num_pairs=len(pairs.judged),
+        judged_on=pairs.judged.in_words,
     )

@@ -9,7 +9,7 @@ each of the two parts is in the order of `order`.
 A pair that is not listed gets a negative score, as one that is no candidate (see
 `fusion.below_candidates`): what reads the result need not know of lists. It is meant for this K and
 these segments; of a shorter list the order alone decides. Where a list holds all segments it is the
-order's scores, bit for bit.
+order's scores, as float32.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from whenabouts.core.ranking import (
     BUDGET_BYTES,
     class_blocks,
     cut_key,
+    let_go,
     order_keys,
     refuse_nan,
     row_chunks,
@@ -47,19 +48,20 @@ def shortlist(
     *,
     chunk_bytes: int = CHUNK_BYTES,
     budget_bytes: int = BUDGET_BYTES,
-    on_rows: Callable[[int], object] | None = None,
+    on_rows: Callable[[float], object] | None = None,
 ) -> int:
-    """Write the Scores of the lists to `out`; returns K.
+    """Write the Scores of the lists to `out`; returns K, or the number of segments if that is less.
 
     order: in [0, 1]; members: any numbers, of the same segments and classes in any order. Memory:
-    `budget_bytes`. on_rows(count) is called after each chunk of rows. The folder appears when it is
-    whole; an attempt that fails leaves nothing. Raises ScoresError where the two do not fit.
+    `budget_bytes`. on_rows(count) is called as the work goes on, of twice the rows. The folder
+    appears when it is whole; an attempt that fails leaves nothing. Raises ScoresError where the two
+    do not fit.
     """
     for scores in (order, members):
         scores.refuse_whole_videos(MEANT_FOR)
-    _, matched = match_members((order, members))
-    entries = length.of(len(order.segments))
-    of_members = _cuts(members, entries, budget_bytes)
+    _, matched = match_members((order, members), "what says the order and what is listed by it")
+    entries = min(length.of(len(order.segments)), len(order.segments))
+    of_members = _cuts(members, entries, budget_bytes, on_rows or _ignore)
     cuts = of_members if matched.column is None else of_members[matched.column]
     tie_ranks = order.segments.tie_ranks[:, None]
     with new_scores(out, order.segments, order.classes) as writer:
@@ -69,24 +71,37 @@ def shortlist(
             listed = order_keys(matched.rows(which), tie_ranks[which]) <= cuts
             values = rows.astype(np.float32)
             writer.write(first, np.where(listed, values, below_candidates(values)))
+            let_go(members.values)
             if on_rows is not None:
                 on_rows(len(rows))
         writer.commit(_made_by(order, members, length, entries))
     return entries
 
 
-def _cuts(members: Scores, entries: int, budget_bytes: int) -> NDArray[np.uint64]:
+def _cuts(
+    members: Scores, entries: int, budget_bytes: int, on_rows: Callable[[float], object]
+) -> NDArray[np.uint64]:
     """The key of the last segment in the list of each class [C]."""
     try:
         refuse_nan(members.values, members.classes)
     except ScoresError as error:
-        raise ScoresError(error.fact, where=members.path, rule=error.rule) from error
-    cuts = np.full(len(members.classes), np.iinfo(np.uint64).max)
-    if entries < len(members.segments):
-        for columns, block in class_blocks(members.values, budget_bytes):
-            for column, scores in enumerate(block, columns.start):
-                cuts[column] = cut_key(order_keys(scores, members.segments.tie_ranks), entries)
+        raise ScoresError(
+            error.fact, where=members.path, rule=error.rule, remedy=error.remedy
+        ) from error
+    num_segments, num_classes = members.values.shape
+    cuts = np.full(num_classes, np.iinfo(np.uint64).max)
+    if entries == num_segments:
+        on_rows(num_segments)
+        return cuts
+    for columns, block in class_blocks(members.values, budget_bytes):
+        for column, scores in enumerate(block, columns.start):
+            cuts[column] = cut_key(order_keys(scores, members.segments.tie_ranks), entries)
+        on_rows(num_segments * len(block) / num_classes)
     return cuts
+
+
+def _ignore(_: float) -> None:
+    pass
 
 
 def _made_by(order: Scores, members: Scores, length: ListLength, entries: int) -> dict[str, Any]:

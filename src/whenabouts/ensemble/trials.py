@@ -12,7 +12,7 @@ if it were among the 20 best of a mean; with no more than CANDIDATES classes the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +82,7 @@ class PairLoss:
 
 @dataclass(frozen=True)
 class Gathered:
-    """values [K, P]: what each of K members adds at P pairs (see `mean.entered`)."""
+    """values [K, P]: what each of K members adds at P pairs (see `mean.entered`), or at more."""
 
     kind: Kind
     values: NDArray[np.float64]
@@ -128,7 +128,7 @@ class SegmentTrials:
 
     @property
     def judged_on(self) -> str:
-        return f"{len(self.pairs):,} rated pairs"
+        return self.pairs.in_words
 
     @property
     def num_members(self) -> int:
@@ -141,8 +141,7 @@ class SegmentTrials:
         """Pairs of one class, as mAP compares them."""
         half, number = self.pairs.first_half, self.pairs.class_number
         taken = (np.ones_like(half), half, ~half)[part]
-        rated = replace(self.gathered, values=self.gathered.values[:, : len(self.pairs)])
-        return rated.pair_loss(number, self.pairs.positive, taken)
+        return self.gathered.pair_loss(number, self.pairs.positive, taken)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ def refuse_out_of_range(scores: Scores, first_row: int, rows: NDArray[np.floatin
             f"{rows[row, column]}",
             where=scores.path,
             rule="what is fused, averaged or refined are probabilities, in [0, 1]",
-            remedy="take scores as a model gave them; those a candidate filter has put last are "
-            "negative",
+            remedy="take scores as a model gave them; those that a candidate filter or a list has "
+            "put last are negative",
         )
 
 

@@ -31,10 +31,11 @@ def draw_precision_recall(curves: Sequence[PrecisionRecall]) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: PrecisionRecall) -> None:
-    recall = np.concatenate([[0.0], curve.recall])
-    precision = np.concatenate([curve.precision[:1], curve.precision])
-    axes.fill_between(recall, precision, step="pre", color=style.TINT, linewidth=0)
-    axes.plot(recall, precision, drawstyle="steps-pre", color=style.ACCENT)
+    if len(curve.recall):  # else no positive reached the list
+        recall = np.concatenate([[0.0], curve.recall])
+        precision = np.concatenate([curve.precision[:1], curve.precision])
+        axes.fill_between(recall, precision, step="pre", color=style.TINT, linewidth=0)
+        axes.plot(recall, precision, drawstyle="steps-pre", color=style.ACCENT)
     share = curve.num_positives / max(curve.num_rated, 1)
     axes.axhline(share, color=style.BASELINE, linewidth=0.9, dashes=(4, 3))
     style.unit_axis(axes)

@@ -125,7 +125,7 @@ def _ensembles(tables: SystemTables) -> Iterator[Markup]:
         "videos; of the single models, on each half that which is best on the other, since the "
         "best of many is chosen on V2 and an ensemble is not. Then products of the video's score "
         f"v and the segment's s, as published, and the best one of a search. {ACROSS}. Refined: "
-        "the mean, smoothed and centred by video as in our preset, not as published. The paper: "
+        "the mean, smoothed and centred by video as V2 chose, not as published. The paper: "
         "private leaderboard (public).",
     )
     for each in tables.ensembles:

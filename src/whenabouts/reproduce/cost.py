@@ -77,6 +77,11 @@ class Size:
     def segments(self, splits: tuple[str, ...]) -> int:
         return sum(self.frames[split] for split in splits) // SEGMENT_FRAMES
 
+    def most_segments(self, splits: tuple[str, ...]) -> int:
+        """With one begun in each video; of all splits where nothing is known of these."""
+        known = splits if any(self.frames[split] for split in splits) else tuple(self.frames)
+        return self.segments(known) + sum(self.videos[split] for split in known)
+
     @property
     def num_bytes(self) -> int:
         return sum(self.frames.values()) * self.width

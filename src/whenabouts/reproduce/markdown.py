@@ -54,7 +54,7 @@ def _published(found: dict[str, Any]) -> Iterator[str]:
     yield from _table(head, [(*single, *[""] * (len(head) - len(single))), *rows])
     yield ""
     yield "Columns a, b: video^a x segment^b, published; the last fusion is the best one on V2."
-    yield "Refined: the mean, smoothed and centred by video as in our preset, not as published."
+    yield "Refined: the mean, smoothed and centred by video as V2 chose, not as published."
     yield "Halves: mean over the halves of V2's videos; of the single models, on each half the"
     yield "one that is best on the other: the best of many is chosen on V2, and an ensemble is not."
     yield from _missing(found["ensembles"])

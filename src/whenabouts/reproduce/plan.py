@@ -62,8 +62,12 @@ class Plan:
     @property
     def results(self) -> tuple[str, ...]:
         """The names of the Scores of which V2 chooses the best."""
-        is_cut = any(target.is_cut for target in (self.v2, *self.targets))
-        return tuple(name for name in results_of(self.presets) if is_cut or name != LISTED)
+        return tuple(name for name in results_of(self.presets) if self.is_cut or name != LISTED)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether lists of any target may not hold all of its segments."""
+        return any(target.may_be_cut for target in (self.v2, *self.targets))
 
     @property
     def v2(self) -> Target:
@@ -80,6 +84,7 @@ class Plan:
             final=self.final,
             device=self.device,
             precision=self.precision,
+            is_cut=self.is_cut,
         )
         if "published" in self.presets:
             videos = tuple(member.repeated(number) for member in video_members(self.scale))
@@ -119,6 +124,7 @@ def _tables(plan: Plan) -> Stage:
     words = (
         "reproduce", "-o", ".", "--tables",
         "--scale", str(plan.scale), "--seeds", str(plan.repeats), "--preset", *plan.presets,
+        *plan.length.words,
     )  # fmt: skip
     made = (TABLES_MD, TABLES_JSON)
     return Stage("tables", (words,), made, wanted=evaluated, seconds=cost.LIGHT_START_S)

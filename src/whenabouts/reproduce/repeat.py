@@ -16,7 +16,7 @@ from whenabouts.workflow.stage import Commands, LateCommands, Stage
 @dataclass(frozen=True)
 class Repeat:
     """number: from 1, part of all names from 2 on; targets: V2 first; precision: of attention
-    models in training."""
+    models in training; is_cut: whether lists of any target of the plan may be cut."""
 
     number: int
     index: Path
@@ -26,6 +26,7 @@ class Repeat:
     final: bool
     device: str
     precision: Precision = "auto"
+    is_cut: bool = False
 
     def named(self, name: str) -> str:
         """The name in this repeat."""
@@ -34,11 +35,6 @@ class Repeat:
     @property
     def v2(self) -> Target:
         return self.targets[0]
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether lists of any target cannot hold all of its segments."""
-        return any(target.is_cut for target in self.targets)
 
     @property
     def has_finals(self) -> bool:

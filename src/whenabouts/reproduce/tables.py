@@ -55,11 +55,13 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Found:
-    """A folder of finished stages, of a scale and so many repeats."""
+    """A folder of finished stages, of a scale and so many repeats; length: of the lists that
+    count."""
 
     root: Path
     scale: Scale
     repeats: int
+    length: ListLength
 
     def values(self, name: str) -> dict[str, Any]:
         """The mAP of those repeats that there are, by this name of the first."""
@@ -79,7 +81,7 @@ class Found:
     def _evaluated(self, name: str) -> list[Path | None]:
         """The numbers of each repeat; None where it is not evaluated."""
         paths = (self.root / numbers(_named(name, k)) for k in range(1, self.repeats + 1))
-        return [path if _is_there(path) else None for path in paths]
+        return [path if _is_there(path, self.length) else None for path in paths]
 
 
 def _chosen_across(of_set: Sequence[Path]) -> float:
@@ -117,20 +119,15 @@ def tables(
 
     Raises StageError if nothing is evaluated yet.
     """
-    found, all_members = Found(root, scale, repeats), members(scale)
+    found, all_members = Found(root, scale, repeats, length), members(scale)
     models = [_model(found, member) for member in all_members]
     ensembles = [_ensemble(found, name, all_members) for name in ENSEMBLES]
-    ours = _best(found, length)
+    ours = _best(found)
     best_single = _best_single(models) or _best_single(ours["models"] if ours else [])
     if best_single is None:
         raise StageError("no model is evaluated on V2 yet", where=root)
-    is_listed = _is_listed(root, length)
-    names = [name for name in results_of(PRESETS) if name != LISTED or is_listed]
-    results = [
-        numbers(name) for name in names
-        if name in results_of(presets) and _is_there(root / numbers(name))
-    ]  # fmt: skip
-    shown = (*ENSEMBLES, MEAN, *names)
+    results = [path for path in map(numbers, results_of(presets)) if _is_there(root / path, length)]
+    shown = (*ENSEMBLES, MEAN, *results_of(PRESETS))
     return {
         "format": FORMAT,
         "scale": scale,
@@ -142,7 +139,7 @@ def tables(
         "best": ours,
         "best_single": best_single,
         "chosen": best_result(root, results) if results else None,
-        "classes": _classes(root, (best_single, *shown)),
+        "classes": _classes(found, (best_single, *shown)),
     }
 
 
@@ -160,8 +157,13 @@ def _named(name: str, repeat: int) -> str:
     return f"{head}.r{repeat}{name[len(head) :]}"
 
 
-def _is_there(path: Path) -> bool:
-    return (path / "evaluation.json").is_file()
+def _is_there(path: Path, length: ListLength) -> bool:
+    """Whether there are numbers by lists of this length: a call with another one may have left its
+    own."""
+    if not (path / "evaluation.json").is_file():
+        return False
+    told: str = read_json(path / "evaluation.json").get("k", OF_CHALLENGE.text)
+    return told == length.text
 
 
 def _model(found: Found, member: Member) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def _refined(found: Found, name: str) -> dict[str, Any]:
 # ---- our preset ----------------------------------------------------------------------------------
 
 
-def _best(found: Found, length: ListLength) -> dict[str, Any] | None:
+def _best(found: Found) -> dict[str, Any] | None:
     """Models and steps of our preset; None where nothing of it is there. missing: models that the
     mean lacks."""
     models = [
@@ -231,7 +233,7 @@ def _best(found: Found, length: ListLength) -> dict[str, Any] | None:
         for member in best.members(found.scale)
     ]
     steps = [_mean_step(found), _refined_step(found)]
-    if _is_listed(found.root, length):
+    if _is_there(found.root / numbers(LISTED), found.length):
         steps.append(_listed_step(found))
     if all(each["mean"] is None for each in (*models, *steps)):
         return None
@@ -269,15 +271,10 @@ def _refined_step(found: Found) -> dict[str, Any]:
     return {"name": REFINED, "says": says, **_refined(found, REFINED)}
 
 
-def _is_listed(root: Path, length: ListLength) -> bool:
-    """Whether there are lists of this length: a call with another one may have left its own."""
-    path = root / "scores" / V2 / LISTED / "made-by.json"
-    return path.is_file() and read_json(path)["shortlisted"]["k"] == length.text
-
-
 def _listed_step(found: Found) -> dict[str, Any]:
     """settings: the length of the lists."""
-    settings = read_json(found.root / "scores" / V2 / LISTED / "made-by.json")["shortlisted"]
+    path = found.root / "scores" / V2 / LISTED / "made-by.json"
+    settings = read_json(path)["shortlisted"] if path.is_file() else None
     of_step = {"name": LISTED, "says": f"listed by mean x best of the video, ordered as {REFINED}"}
     return {**of_step, "settings": settings, "cross_validated": None, **found.values(LISTED)}
 
@@ -285,18 +282,19 @@ def _listed_step(found: Found) -> dict[str, Any]:
 # ---- classes -------------------------------------------------------------------------------------
 
 
-def _classes(root: Path, names: Iterable[str]) -> dict[str, Any]:
+def _classes(found: Found, names: Iterable[str]) -> dict[str, Any]:
     """AP a class of each that is there: parallel lists, in the order of the classes."""
-    rows = {name: _class_rows(root / numbers(name)) for name in dict.fromkeys(names)}
-    there = {name: found for name, found in rows.items() if found}
+    paths = {name: found.root / numbers(name) for name in dict.fromkeys(names)}
+    rows = {n: _class_rows(path) for n, path in paths.items() if _is_there(path, found.length)}
+    there = {name: of_classes for name, of_classes in rows.items() if of_classes}
     first = next(iter(there.values()), [])
     return {
         "ids": [int(row["Index"]) for row in first],
         "names": [row["Name"] for row in first],
         "positives": [int(row["Positives"]) for row in first],
         "ap": {
-            name: [float(row["AP"]) if row["AP"] else None for row in found]
-            for name, found in there.items()
+            name: [float(row["AP"]) if row["AP"] else None for row in of_classes]
+            for name, of_classes in there.items()
         },
     }
 

@@ -26,9 +26,10 @@ class Target:
     length: ListLength = OF_CHALLENGE
 
     @property
-    def is_cut(self) -> bool:
-        """Whether its lists cannot hold all of its segments."""
-        return self.length.cuts(self.size.segments(self.splits))
+    def may_be_cut(self) -> bool:
+        """Whether its lists may not hold all of its segments: shards that are not indexed yet are
+        known by their bytes, and in part not by their split."""
+        return self.length.may_cut(self.size.most_segments(self.splits))
 
     @property
     def is_v2(self) -> bool:
