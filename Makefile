@@ -10,9 +10,11 @@ demo: $(STAMP)
 	rm -rf demo
 	$(BIN)/whenabouts demo --out demo
 
-# A process a core, each with one thread: threads that wait for a busy core spin.
+# A process a core, each with one thread: threads that wait for a busy core spin. In the order of the
+# folders: the longest files, of the commands, come first.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 \
+	    --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests bench

@@ -26,9 +26,15 @@ from whenabouts.core.list_length import LONGEST, OF_CHALLENGE, K, list_length
     ],
 )
 def test_entries(text: str, num_segments: int, expected: int) -> None:
-    length = list_length(text)
-    assert length.of(num_segments) == expected
-    assert length.cuts(num_segments) == (expected < num_segments)
+    assert list_length(text).of(num_segments) == expected
+
+
+def test_what_may_be_cut() -> None:
+    assert list_length("20").may_cut(21)
+    assert not list_length("20").may_cut(20)
+    for num_segments in (0, 1, 10**9):
+        assert list_length("99%").may_cut(num_segments), "how many there are is known but roughly"
+        assert not LONGEST.may_cut(num_segments)
 
 
 @pytest.mark.parametrize(
