@@ -47,6 +47,8 @@ def shuffled(scores: Scores, path: Path, rng: np.random.Generator) -> Scores:
     """The same scores with videos, rows and columns in another order, written to `path`."""
     table, rows = scores.segments, rng.permutation(len(scores.segments))
     videos, columns = rng.permutation(len(table.video_ids)), rng.permutation(len(scores.classes))
+    if len(columns) > 1 and (columns == np.arange(len(columns))).all():
+        columns = columns[::-1]
     segments = SegmentTable(
         table.video_ids[videos], np.argsort(videos)[table.video[rows]], table.starts_s[rows]
     )
