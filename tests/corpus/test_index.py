@@ -193,7 +193,9 @@ def test_strict_says_what_is_lost(tmp_path):
     shards = write_shards(tmp_path, [("v1", [Video("b", 5, (), ((5, 1, 1),)), Video("c")])])
     shards.append(("v1", tmp_path / "x"))
     (tmp_path / "x").write_bytes(b"12345")
-    with pytest.raises(CorpusError, match=r"1 x rating past the video's end; left out: .*byte 0"):
+    with pytest.raises(
+        CorpusError, match=r"1 x rating past the video's end; the first: .*left out: .*byte 0"
+    ):
         build_index(shards, tmp_path / "index", NARROW, strict=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from corpus_writer import (
     write_shard,
     write_shards,
 )
+from whenabouts.core.classes import ClassOrder
 from whenabouts.core.errors import RecordError
+from whenabouts.corpus import index as index_module
 from whenabouts.corpus.corpus import open_corpus
 from whenabouts.corpus.dataset import dataset_settings
 from whenabouts.corpus.index import LeftOut, build_index
@@ -146,6 +149,43 @@ def test_every_kind_of_lost_rating_is_counted(tmp_path):
     report, _ = index_shards(tmp_path, [record, Video("b", 9, audio_frames=3)])
     assert report.num_lost_ratings == 4
     assert sum(report.notices.values()) == 5
+    [shard] = open_corpus(tmp_path / "index").shard_paths
+    place = (str(shard), 12, "a")
+    assert [astuple(lost) for lost in report.lost_ratings] == [
+        (*place, 50, 55, 7, 1.0, "rating past the video's end"),
+        (*place, 3, 8, 7, 1.0, "rating off the segment grid"),
+        (*place, 0, 4, 7, 1.0, "rated segment not 5 s long"),
+        (*place, 5, 10, 7, 2.0, "rating that is no score in [0, 1]"),
+    ]
+    with (tmp_path / "index.lost-ratings.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["shard", "offset", "video", "start", "end", "class", "score", "reason"]
+    assert rows == [[str(value) for value in astuple(lost)] for lost in report.lost_ratings]
+    lines = dict(line.split("; the first: ") for line in report.lines() if "first" in line)
+    assert lines["1 x rating past the video's end"] == (
+        f"segment a:50 to 55 s, class 7, score 1, in {shard} in the record at byte 12"
+    )
+    assert len(lines) == 4
+
+
+def test_the_first_lost_ratings_of_a_kind_are_listed_and_an_index_without_any_has_no_list(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(index_module, "MOST_LOST", 2)
+    ratings = (*((5 * k, 7, 1) for k in range(2, 7)), (4, 7, 1), (0, 8, 1))
+    videos = [Video("a", 9, (), ratings), Video("b", 9, (), ((15, 7, 0),))]
+    report, _ = index_shards(tmp_path, videos, classes=ClassOrder.of([7]))
+    assert report.notices == {
+        "rating past the video's end": 6,
+        "rating off the segment grid": 1,
+        "rating of a class that is not evaluated": 1,
+    }
+    assert [(lost.video, lost.start_s) for lost in report.lost_ratings] == [
+        ("a", 10), ("a", 15), ("a", 4),
+    ]  # fmt: skip
+    assert (tmp_path / "index.lost-ratings.csv").exists()
+    index_shards(tmp_path, [Video("a", 9, (), ((5, 7, 1),))], classes=ClassOrder.of([7]))
+    assert not (tmp_path / "index.lost-ratings.csv").exists()
 
 
 def test_lists_of_different_length_are_counted(tmp_path):

@@ -33,7 +33,7 @@ def usable(
     rows: list[Row], grid: SegmentGrid = GRID, classes: ClassOrder | None = ORDER
 ) -> tuple[list[Row], dict[str, int]]:
     kept, left_out = usable_ratings(ratings(rows), NUM_FRAMES, grid, classes)
-    return rows_of(kept), dict(left_out)
+    return rows_of(kept), {reason: len(lost) for reason, lost in left_out.items()}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Shards are read by several processes, one shard at a time. The rows of a finished shard are kept in
 `INDEX.parts/`, so that an interrupted call goes on where it was; the folder goes when the index is
 whole. Checksums are verified, and what cannot be read is left out, counted and listed by file and
-offset in `INDEX.left-out.csv`.
+offset in `INDEX.left-out.csv`; ratings that cannot be used are in `INDEX.lost-ratings.csv`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,13 @@ from whenabouts.corpus.dataset import DatasetSettings
 from whenabouts.corpus.detect import detect_dataset
 from whenabouts.corpus.entries import Entry, read_entry
 from whenabouts.corpus.index_table import FORMAT, KEY, Header, Shard
-from whenabouts.corpus.ratings import Ratings, usable_ratings
+from whenabouts.corpus.ratings import NOT_EVALUATED, Ratings, usable_ratings
 from whenabouts.corpus.splits import Role
 from whenabouts.records.framing import BadSpan, Span, scan_records
 from whenabouts.records.shards import open_shard
 
 PARQUET = b"PAR1"
+MOST_LOST = 1000
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,32 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class LostRating:
+    """A rating that cannot be used, the record that gives it, and why."""
+
+    path: str
+    offset: int
+    video: str
+    start_s: int
+    end_s: int
+    class_id: int
+    score: float
+    reason: str
+
+
 @dataclass
 class IndexReport:
-    """What an index holds and what was left out of it."""
+    """What an index holds and what was left out of it.
+
+    notices: how often, by the reason; lost_ratings: MOST_LOST of a shard and a reason, and none
+    that is of a class that is not evaluated: what is evaluated was asked for.
+    """
 
     num_videos: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
+    lost_ratings: list[LostRating] = field(default_factory=list)
 
     @property
     def num_lost_ratings(self) -> int:
@@ -67,11 +88,20 @@ class IndexReport:
     def lines(self) -> Iterator[str]:
         """For people: one line a reason, then the first few places."""
         for reason, count in sorted(self.notices.items()):
-            yield f"{count:,} x {reason}"
+            first = next((lost for lost in self.lost_ratings if lost.reason == reason), None)
+            yield f"{count:,} x {reason}{_first_in_words(first)}"
         for entry in self.left_out[:20]:
             yield f"left out: {entry.path} at byte {entry.offset}: {entry.reason}"
         if len(self.left_out) > 20:
             yield f"... and {len(self.left_out) - 20:,} more left out"
+
+
+def _first_in_words(lost: LostRating | None) -> str:
+    if lost is None:
+        return ""
+    segment = f"segment {lost.video}:{lost.start_s} to {lost.end_s} s"
+    what = f"{segment}, class {lost.class_id}, score {lost.score:g}"
+    return f"; the first: {what}, in {lost.path} in the record at byte {lost.offset}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +144,7 @@ def build_index(
             report.num_videos += part.num_videos
             report.notices += part.notices
             report.left_out += part.left_out
+            report.lost_ratings += part.lost_ratings
             bar.advance(job.shard.size, f"{report.num_videos:,} videos")
     table = _merge(jobs, report)
     if strict and (report.left_out or report.num_lost_ratings):
@@ -128,6 +159,7 @@ def build_index(
     relative = tuple(_relative(shard, index_path) for shard in described)
     _write_index(index_path, table, Header(FORMAT, dataset, order, relative, topics))
     _write_left_out(index_path, report)
+    _write_lost_ratings(index_path, report)
     shutil.rmtree(_parts_dir(index_path))
     return report
 
@@ -165,7 +197,8 @@ def index_shard(job: IndexJob) -> IndexReport:
     if job.part_path.exists():
         kept = json.loads(pq.read_schema(job.part_path).metadata[b"report"])
         left_out = [LeftOut(**entry) for entry in kept["left_out"]]
-        return IndexReport(kept["num_videos"], left_out, Counter(kept["notices"]))
+        lost = [LostRating(**entry) for entry in kept.get("lost_ratings", ())]
+        return IndexReport(kept["num_videos"], left_out, Counter(kept["notices"]), lost)
     report = IndexReport()
     entries = list(_read_entries(job, report))
     report.num_videos = len(entries)
@@ -177,6 +210,7 @@ def index_shard(job: IndexJob) -> IndexReport:
         "num_videos": report.num_videos,
         "left_out": [asdict(entry) for entry in report.left_out],
         "notices": dict(+report.notices),
+        "lost_ratings": [asdict(entry) for entry in report.lost_ratings],
     }
     metadata = {"report": json.dumps(kept)}
     with atomic_path(job.part_path) as partial:
@@ -207,7 +241,7 @@ def _table(entries: list[tuple[Entry, Span]], job: IndexJob, report: IndexReport
         "offset": pa.array([s.offset for _, s in entries], pa.int64()),
         "length": pa.array([s.length for _, s in entries], pa.int64()),
         "labels": pa.array([e.labels for e in rows], pa.list_(pa.int32())),
-        **_rated_columns(rows, job, report),
+        **_rated_columns(entries, job, report),
     }
     for k, feature in enumerate(job.dataset.features):
         places = [e.places[k] for e in rows]
@@ -218,13 +252,17 @@ def _table(entries: list[tuple[Entry, Span]], job: IndexJob, report: IndexReport
 
 
 def _rated_columns(
-    rows: list[Entry], job: IndexJob, report: IndexReport
+    entries: list[tuple[Entry, Span]], job: IndexJob, report: IndexReport
 ) -> dict[str, pa.ListArray]:
+    rows = [entry for entry, _ in entries]
     num_frames = np.array([e.num_frames for e in rows], np.int64)
     ratings, left_out = usable_ratings(
         _raw_ratings(rows), num_frames, job.dataset.grid, job.classes
     )
-    report.notices += left_out
+    for reason, lost in left_out.items():
+        report.notices[reason] += len(lost)
+        if reason != NOT_EVALUATED:
+            report.lost_ratings += islice(_lost_ratings(lost, reason, entries, job), MOST_LOST)
     counts = np.bincount(ratings.video, minlength=len(rows))
     offsets = pa.array(np.r_[0, np.cumsum(counts)].astype(np.int32))
     return {
@@ -235,6 +273,17 @@ def _rated_columns(
             ("rated_score", ratings.score, pa.float32()),
         )
     }
+
+
+def _lost_ratings(
+    lost: Ratings, reason: str, entries: list[tuple[Entry, Span]], job: IndexJob
+) -> Iterator[LostRating]:
+    integers = (lost.video, lost.start_s, lost.end_s, lost.class_id)
+    columns = zip(*(column.tolist() for column in integers), lost.score.tolist())
+    for video, start_s, end_s, class_id, score in columns:
+        entry, span = entries[video]
+        place = job.shard.path, span.offset, entry.video_id
+        yield LostRating(*place, start_s, end_s, class_id, score, reason)
 
 
 def _raw_ratings(rows: list[Entry]) -> Ratings:
@@ -254,7 +303,8 @@ def _merge(jobs: list[IndexJob], report: IndexReport) -> pa.Table:
     tables = [_with_shard(read_table(job.part_path), k) for k, job in enumerate(jobs)]
     table = pa.concat_tables(tables).combine_chunks()
     table = _drop_repeated_ids(table, [j.shard.path for j in jobs], report)
-    report.left_out.sort(key=lambda entry: (entry.path, entry.offset))  # processes end in any order
+    for found in (report.left_out, report.lost_ratings):  # processes end in any order
+        found.sort(key=lambda entry: (entry.path, entry.offset))
     if not len(table):
         raise CorpusError(
             "no record could be used", where=jobs[0].shard.path, remedy=next(report.lines(), "")
@@ -315,10 +365,22 @@ def _relative(shard: Shard, index_path: Path) -> Shard:
 
 
 def _write_left_out(index_path: Path, report: IndexReport) -> None:
-    path = index_path.with_name(f"{index_path.name}.left-out.csv")
-    if not report.left_out:
+    names = ("shard", "offset", "length", "reason")
+    _write_rows(index_path, "left-out", names, map(astuple, report.left_out))
+
+
+def _write_lost_ratings(index_path: Path, report: IndexReport) -> None:
+    names = ("shard", "offset", "video", "start", "end", "class", "score", "reason")
+    _write_rows(index_path, "lost-ratings", names, map(astuple, report.lost_ratings))
+
+
+def _write_rows(
+    index_path: Path, name: str, names: tuple[str, ...], rows: Iterable[tuple[object, ...]]
+) -> None:
+    """A CSV beside the index; where there is no row, none."""
+    path, rows = index_path.with_name(f"{index_path.name}.{name}.csv"), list(rows)
+    if not rows:
         path.unlink(missing_ok=True)
         return
     with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as out:
-        rows = [(e.path, e.offset, e.length, e.reason) for e in report.left_out]
-        csv.writer(out).writerows([("shard", "offset", "length", "reason"), *rows])
+        csv.writer(out).writerows([names, *rows])

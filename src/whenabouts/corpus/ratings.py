@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 
 from whenabouts.core.classes import ClassOrder, are_class_ids
 from whenabouts.core.segments import SegmentGrid
+
+NOT_EVALUATED = "rating of a class that is not evaluated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class Ratings:
     end_s: NDArray[np.int64]
     class_id: NDArray[np.int64]
     score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.video)
 
     def take(self, keep: NDArray[np.bool_]) -> Ratings:
         return Ratings(
@@ -38,20 +42,20 @@ def usable_ratings(
     num_frames: NDArray[np.int64],
     grid: SegmentGrid,
     classes: ClassOrder | None,
-) -> tuple[Ratings, Counter[str]]:
-    """The ratings that can be used, and how many were left out for each reason.
+) -> tuple[Ratings, dict[str, Ratings]]:
+    """The ratings that can be used, and those that were left out, by the reason.
 
     num_frames: frames of each video [V]. classes None: every class counts.
     """
-    keep = np.ones(len(ratings.video), bool)
-    left_out: Counter[str] = Counter()
+    keep = np.ones(len(ratings), bool)
+    left_out: dict[str, Ratings] = {}
     for reason, bad in _faults(ratings, num_frames, grid, classes):
-        left_out[reason] += int((bad & keep).sum())
+        left_out[reason] = ratings.take(bad & keep)
         keep &= ~bad
     ratings = ratings.take(keep)
     repeated = _repeated(ratings)
-    left_out["rating given twice"] = int(repeated.sum())
-    return ratings.take(~repeated), +left_out
+    left_out["rating given twice"] = ratings.take(repeated)
+    return ratings.take(~repeated), {reason: lost for reason, lost in left_out.items() if len(lost)}
 
 
 def _faults(
@@ -66,7 +70,7 @@ def _faults(
     known = are_class_ids(class_id)
     if classes is not None:
         known &= classes.columns(class_id) >= 0
-    yield "rating of a class that is not evaluated", ~known
+    yield NOT_EVALUATED, ~known
     yield "rating that is no score in [0, 1]", ~((ratings.score >= 0) & (ratings.score <= 1))
 
 
