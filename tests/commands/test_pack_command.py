@@ -245,12 +245,34 @@ def test_a_file_that_cannot_be_used(
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
-def test_lists_that_differ_in_length(tmp_path: Path, capsys: Capture) -> None:
+def test_lists_that_differ_by_more_than_a_second(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "f").mkdir()
-    np.savez(tmp_path / "f" / "a.npz", rgb=noise(5), audio=noise(6))
-    code, _, err = run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "p")
+    np.savez(tmp_path / "f" / "a.npz", rgb=noise(5), audio=noise(7))
+    words = ("pack", tmp_path / "f", "-o", tmp_path / "p")
+    code, _, err = run(capsys, *words)
     assert code == 1
-    assert "a.npz: arrays differ in frames: 'rgb' 5, 'audio' 6; all lists of a video" in err
+    assert "a.npz: arrays differ in frames: 'rgb' 5, 'audio' 7; lists of a video" in err
+    assert run(capsys, *words, "--frames-per-s", 2).code == 0
+
+
+def test_lists_that_differ_by_a_second_are_cut_to_the_shortest(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "f").mkdir()
+    rgb, audio = noise(5), noise(6)
+    np.savez(tmp_path / "f" / "a.npz", rgb=rgb, audio=audio)
+    np.savez(tmp_path / "f" / "b.npz", rgb=rgb, audio=audio[:5])
+    code, out, _ = run(capsys, "pack", tmp_path / "f", "-o", tmp_path / "p")
+    assert code == 0
+    assert "2 videos, 10 frames of " in out
+    assert "lists of 1 videos differed by a second at most, and were cut to the shortest\n" in out
+    shards = tmp_path / "p" / "shards"
+    words = (shards, "--dataset", tmp_path / "p" / "dataset.json", "-o", tmp_path / "index")
+    assert run(capsys, "index", "--test", *words).code == 0
+    corpus = open_corpus(tmp_path / "index")
+    assert corpus.num_frames.tolist() == [5, 5]
+    for one, other in zip(corpus.frames(0), corpus.frames(1)):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])

@@ -27,7 +27,8 @@ class Pack:
     """Features of your own videos -> shards that 'index' reads, and the settings of their data set.
 
     A video is a file, ID.npy ([frames, values], floats or uint8) or ID.npz (such an array a feature
-    list). Floats become bytes, 255 steps between the lowest and the highest value there is.
+    list, cut to the shortest where they differ by up to a second). Floats become bytes, 255 steps
+    between the lowest and the highest value there is.
 
     Example: whenabouts pack features -o packed --labels labels.csv --ratings ratings.csv
              whenabouts pack new-features -o new --dataset packed/dataset.json
@@ -111,6 +112,7 @@ def _give(args: Pack, packed: Packed, time_s: float) -> None:
         "labels": packed.num_labels,
         "ratings": packed.num_ratings,
         "clipped": packed.num_clipped,
+        "cut": packed.num_cut,
         "unknown": len(packed.unknown),
         "range": [dataset.low, dataset.high],
         "index": index,
@@ -122,6 +124,9 @@ def _give(args: Pack, packed: Packed, time_s: float) -> None:
         f"{packed.num_labels:,} labels, {packed.num_ratings:,} ratings, in {time_s:.1f} s",
         f"next: {index}",
     ]
+    if packed.num_cut:
+        cut = f"lists of {packed.num_cut:,} videos differed by a second at most, and were cut"
+        lines.insert(1, f"{cut} to the shortest")
     if packed.num_clipped:
         lines.insert(1, f"{packed.num_clipped:,} values lay outside the range and were clipped")
     give(result, lines, as_json=args.json)

@@ -1,7 +1,8 @@
 """Features of one's own videos -> shards in the YouTube-8M wire format, which all else reads.
 
-A video is a file: `.npy`, an array [T frames, D values], or `.npz`, one such array a feature list,
-of equally many frames. Its name without the ending is the video's id. Floats become bytes as in
+A video is a file: `.npy`, an array [T frames, D values], or `.npz`, one such array a feature list.
+Lists of a video may differ by a second, as those of different extractors do, and are cut to the
+shortest. Its name without the ending is the video's id. Floats become bytes as in
 YouTube-8M: 255 steps between the lowest and the highest value of the data set; bytes (uint8) stay.
 
 Every file is looked at before anything is written: what lists there are, whether all agree, what
@@ -45,7 +46,8 @@ AT_ONCE = 256  # files looked at, or videos written into a shard, by a process a
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written. unknown: labelled or rated videos that have no file."""
+    """What was written. num_cut: videos whose lists were cut to the shortest; unknown: labelled or
+    rated videos that have no file."""
 
     dataset: DatasetSettings
     num_videos: int
@@ -53,18 +55,23 @@ class Packed:
     num_labels: int
     num_ratings: int
     num_clipped: int
+    num_cut: int
     unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What one file holds."""
+    """What one file holds. lengths: of the lists, in frames."""
 
     lists: tuple[FeatureList, ...]
-    num_frames: int
+    lengths: tuple[int, ...]
     is_bytes: bool
     low: float
     high: float
+
+    @property
+    def num_frames(self) -> int:
+        return min(self.lengths)
 
 
 def feature_files(paths: Sequence[Path]) -> list[Path]:
@@ -145,6 +152,7 @@ def pack(
         num_labels=sum(len(labels) for job in jobs for labels in job.labels),
         num_ratings=sum(len(rated) for job in jobs for rated in job.ratings),
         num_clipped=num_clipped,
+        num_cut=sum(len(set(look.lengths)) > 1 for look in looks),
         unknown=unknown,
     )
 
@@ -172,17 +180,12 @@ def _look(path: Path) -> _Look:
             raise RecordError("it holds no array", where=path)
         for name, array in arrays.items():
             _refuse_array(path, name, array)
-        lengths = {len(array) for array in arrays.values()}
-        if len(lengths) > 1:
-            told = ", ".join(f"'{name}' {len(array)}" for name, array in arrays.items())
-            rule = "all lists of a video have one vector a frame"
-            raise RecordError(f"arrays differ in frames: {told}", where=path, rule=rule)
         kinds = {array.dtype == np.uint8 for array in arrays.values()}
         if len(kinds) > 1:
             raise RecordError("it has bytes and floats", where=path, rule="all are of one kind")
         return _Look(
             lists=tuple(FeatureList(name, array.shape[1]) for name, array in arrays.items()),
-            num_frames=lengths.pop(),
+            lengths=tuple(map(len, arrays.values())),
             is_bytes=kinds.pop(),
             low=min(float(array.min()) for array in arrays.values()),
             high=max(float(array.max()) for array in arrays.values()),
@@ -243,6 +246,14 @@ def _refuse_misfits(
                 f"it has {listing(look.lists)}",
                 where=path,
                 rule=f"each video has {listing(dataset.features)}",
+            )
+        if max(look.lengths) - look.num_frames > dataset.frames_per_s:
+            lengths = zip(look.lists, look.lengths)
+            told = ", ".join(f"'{each.name}' {length}" for each, length in lengths)
+            raise RecordError(
+                f"arrays differ in frames: {told}",
+                where=path,
+                rule="lists of a video have one vector a frame, and may differ by a second",
             )
         if look.is_bytes != looks[0].is_bytes:
             raise RecordError(f"it is of another type than {files[0]}", where=path)
@@ -317,9 +328,11 @@ def _records(job: _Job, clipped: list[int]) -> Iterator[bytes]:
     for path, labels, ratings in zip(job.files, job.labels, job.ratings):
         with _arrays(path) as arrays:
             by_name = arrays if len(names) > 1 else dict(zip(names, arrays.values()))
+            wanted = {name: by_name[name] for name in names}
+            num_frames = min(map(len, wanted.values()))
             lists = {}
-            for name in names:
-                lists[name], outside = _bytes_of(by_name[name], limits)
+            for name, array in wanted.items():
+                lists[name], outside = _bytes_of(array[:num_frames], limits)
                 clipped[0] += outside
         yield encode_sequence_example(_context(path, labels, ratings, dataset.segment_s), lists)
 
