@@ -58,9 +58,10 @@ def test_those_listed_keep_their_scores_and_the_others_fall_below_0(
 @pytest.mark.parametrize("k", ["30", "100000", "100%"])
 def test_a_list_of_all_is_the_order_itself(k: str, tmp_path: Path) -> None:
     order, members = random_scores(tmp_path, 1, 2)
-    np.testing.assert_array_equal(
-        listed(order, members, tmp_path / "o", k).values, order.values, strict=True
-    )
+    told: list[float] = []
+    found = listed(order, members, tmp_path / "o", k, on_rows=told.append).values
+    np.testing.assert_array_equal(found, order.values, strict=True)
+    assert sum(told) == 60
 
 
 def test_of_its_own_list_an_order_stays(tmp_path: Path) -> None:

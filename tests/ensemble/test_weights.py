@@ -158,7 +158,9 @@ def test_draws_are_uniform_over_the_simplex() -> None:
 
 def test_every_way_by_definition() -> None:
     trials = hill((0.5, 0.3, 0.2), (0.7, 0.2, 0.1), (0.1, 0.3, 0.6))
-    search = search_weights(trials, 40, seed=3)
+    drawn: list[int] = []
+    search = search_weights(trials, 40, seed=3, on_draw=drawn.append)
+    assert len(drawn) == sum(drawn) == 1 + trials.num_members + 40
     tried = weights_to_try(3, 40, 3)
     rows = {"equal": [0], "single": [1, 2, 3], "draws": list(range(44))}
     values = np.array([trials.metrics(weights) for weights in tried])

@@ -192,6 +192,22 @@ def test_the_step_is_the_one_whose_weights_were_kept(
     assert (found.step, loaded(corpus, tmp_path, "v1")[1]["step"]) == (2, 2)
 
 
+@pytest.mark.parametrize("before", [0.0, 2.0])
+def test_a_kernel_that_is_worse_than_the_pre_training_is_told(
+    before: float, corpus: Corpus, whole: Whole, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = loaded(corpus, whole.run, "pretrain")
+    pretrained = Position("pretrain", step=4, best_step=2, best=before)
+    with closing(MetricsLog(tmp_path)) as log:
+        setup = Setup(corpus, tmp_path, log, ALONE)
+        watched = setup.watched(model)
+        fit = ("v1", pretrained, model, KERNEL, (), ("v1",), watched, setup)
+        found = kernel_module.fit_kernel(*fit)
+    told = capsys.readouterr().err
+    is_worse = f"note: V2 mAP is {found.best:.4f} with the kernel and was {before:.4f} without it"
+    assert (is_worse in told) == (before > found.best)
+
+
 def test_the_log_has_one_line_of_the_fit(whole: Whole) -> None:
     lines = log_lines(whole.run)
     assert [line["phase"] for line in lines if line["kind"] == "evaluate"] == [

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whenabouts.core.progress import say
 from whenabouts.corpus.splits import Split
 from whenabouts.feed.rated import RatedSegments
 from whenabouts.metrics.segment_map import POSITIVE
@@ -58,6 +59,12 @@ def fit_kernel(
     is_logged = setup.log.position() != pretrained.log_position
     if watched is not None and team.is_main and not is_logged:
         setup.log.write("evaluate", FIT, phase=phase, split="v2", mean_ap=found.best)
+        if found.best < pretrained.best:
+            say(
+                f"note: V2 mAP is {found.best:.4f} with the kernel and was {pretrained.best:.4f} "
+                "without it: too few rated segments to be like, or topics that are linear in the "
+                "features; compare with --strategy.fine-tuning gradient"
+            )
     setup.ended[phase] = Ended(found, trained_on, "mean_ap", {})
     return found
 
