@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shapes import checked
-from whenabouts.losses import rated_bce, rated_bce_with_unrated
+from whenabouts.losses import rated_bce, rated_bce_with_unrated, video_bce
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 PAIR_SEGMENT, PAIR_CLASS = torch.tensor([0, 0, 2]), torch.tensor([1, 3, 0])
@@ -54,6 +54,26 @@ def test_the_normaliser_is_the_number_of_segments() -> None:
     for weight in (0.0, 0.7):
         one, two = (with_unrated(whole, weight, n).item() for n in (1, 2))
         assert one == pytest.approx(2 * two)
+
+
+def test_of_videos_by_hand() -> None:
+    """A sum over the classes, a mean over the videos: of a batch, also where it is of a larger
+    one."""
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.5]])
+    logits = torch.tensor([[0.0, LN3, -LN3], [0.0, 0.0, 0.0]])
+    whole = (LN2 + LN4 + LN4) + 3 * LN2
+    assert float(video_bce(labels, logits, 2)) == pytest.approx(whole / 2)
+    assert float(video_bce(labels, logits, 8)) == pytest.approx(whole / 8)
+    checked(video_bce)(labels, logits, 2)
+    with pytest.raises(TypeError):
+        checked(video_bce)(labels, logits[:1], 2)
+
+
+def test_gradient_of_videos_is_the_error_over_their_number() -> None:
+    logits = whole_logits()
+    labels = (torch.rand(3, 4, generator=torch.manual_seed(3)) < 0.5).float()
+    video_bce(labels, logits, 6).backward()
+    torch.testing.assert_close(logits.grad, (logits.detach().sigmoid() - labels) / 6)
 
 
 def test_gradient_is_weight_times_error() -> None:

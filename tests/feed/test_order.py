@@ -87,3 +87,16 @@ def test_nothing_to_order(num_examples, batch_size):
 
 def test_one_example():
     assert ShuffledOrder(1, 3, 0).batch(2).tolist() == [0, 0, 0]
+
+
+def test_two_epochs_at_most_are_kept_and_the_last_one_is_not_drawn_again():
+    order = ShuffledOrder(7, 3, 0)
+    kept = []
+    for step in range(60):
+        order.batch(step)
+        kept.append(sorted(order._kept))
+    last = [(step * 3 + 2) // 7 for step in range(60)]
+    assert [max(epochs) for epochs in kept] == last
+    assert all(epochs in ([end - 1, end], [end]) for epochs, end in zip(kept, last))
+    order.batch(0)
+    assert sorted(order._kept) == [0], "an earlier one begins anew"
