@@ -34,7 +34,7 @@ class Shortlist:
 
     order: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SCORES")]
     """The Scores folder that says the order."""
-    members: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LISTED-BY")]
+    listed_by: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LISTED-BY")]
     """The Scores folder that says which segments are listed: the same segments and classes."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The Scores folder to write."""
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str]) -> None:
     args = parse(Shortlist, "shortlist", arguments)
     began_s = monotonic()
     length = list_length(args.k)
-    refuse_input_as_output(args.out, (args.order, args.members))
-    order, members = open_scores(args.order), open_scores(args.members)
+    refuse_input_as_output(args.out, (args.order, args.listed_by))
+    order, listed_by = open_scores(args.order), open_scores(args.listed_by)
     with progress("shortlist", 2 * len(order.segments), "segments") as bar:
-        entries = shortlist(order, members, args.out, length, on_rows=bar.advance)
+        entries = shortlist(order, listed_by, args.out, length, on_rows=bar.advance)
     num_segments, num_classes = len(order.segments), len(order.classes)
     result = {
         "scores": str(args.out),

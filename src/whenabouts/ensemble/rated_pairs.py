@@ -185,11 +185,7 @@ def judged_pairs(
     halves = (np.ones(len(truth), np.bool_), in_first, ~in_first)
     rows, columns = rows[scored], columns[scored]
     ranked = segments.classes.columns(class_ids[: int(is_scored.sum())])
-    drawn, entries = _drawn(table, len(ranked), length)
-    rivals = None
-    if entries:
-        ranks = table.tie_ranks[drawn], table.tie_ranks[rows]
-        rivals = Rivals(*ranks, entries, length.of(len(table)), len(table))
+    drawn, rivals = _rivals(table, rows, len(ranked), length)
     judged = JudgedPairs(
         class_number=class_number[scored],
         positive=positive[scored],
@@ -206,18 +202,19 @@ def judged_pairs(
     return rows, np.concatenate([columns, np.repeat(ranked, len(drawn))]), judged
 
 
-def _drawn(
-    table: SegmentTable, num_classes: int, length: ListLength
-) -> tuple[NDArray[np.int64], int]:
-    """(rows of the rivals [M], how many of them a list holds); none where it holds all segments."""
-    entries, num_segments = length.of(len(table)), len(table)
-    if entries >= num_segments:
-        return np.empty(0, np.int64), 0
+def _rivals(
+    table: SegmentTable, rated: NDArray[np.int64], num_classes: int, length: ListLength
+) -> tuple[NDArray[np.int64], Rivals | None]:
+    """Of the rows of rated pairs [P]: the rows of their rivals [M]; none where a list holds all."""
+    k, num_segments = length.of(len(table)), len(table)
+    if k >= num_segments:
+        return np.empty(0, np.int64), None
     num = min(num_segments, max(FEWEST_RIVALS, RIVAL_PAIRS // num_classes))
     # By their places in the order of ids, so that the same are drawn whatever the order of rows.
     drawn = np.random.default_rng(0).permutation(num_segments)[:num]
     rows = np.sort(np.argsort(table.tie_ranks)[drawn])
-    return rows, max(1, round(entries * num / num_segments))
+    entries = max(1, round(k * num / num_segments))
+    return rows, Rivals(table.tie_ranks[rows], table.tie_ranks[rated], entries, k, num_segments)
 
 
 def rated_pairs(

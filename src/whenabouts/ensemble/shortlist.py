@@ -3,7 +3,7 @@
 mAP@K asks which segments reach a class's list of K, and in what order (see `core.list_length`).
 What finds the segments of a topic among all videos is not what orders those found best: fusion with
 the scores of whole videos helps the first and spoils the second, taking the mean of a video off
-(see `context`) does the opposite. So the K best segments by `members` stand above all others, and
+(see `context`) does the opposite. So the K best segments by `listed_by` stand above all others, and
 each of the two parts is in the order of `order`.
 
 A pair that is not listed gets a negative score, as one that is no candidate (see
@@ -42,7 +42,7 @@ MEANT_FOR = "a list is of segments"
 
 def shortlist(
     order: Scores,
-    members: Scores,
+    listed_by: Scores,
     out: Path,
     length: ListLength,
     *,
@@ -52,17 +52,18 @@ def shortlist(
 ) -> int:
     """Write the Scores of the lists to `out`; returns K, or the number of segments if that is less.
 
-    order: in [0, 1]; members: any numbers, of the same segments and classes in any order. Memory:
+    order: in [0, 1]; listed_by: any numbers, of the same segments and classes in any order. Memory:
     `budget_bytes`. on_rows(count) is called as the work goes on, of twice the rows. The folder
     appears when it is whole; an attempt that fails leaves nothing. Raises ScoresError where the two
     do not fit.
     """
-    for scores in (order, members):
+    for scores in (order, listed_by):
         scores.refuse_whole_videos(MEANT_FOR)
-    _, matched = match_members((order, members), "what says the order and what is listed by it")
+    _, matched = match_members((order, listed_by), "what says the order and what is listed by it")
     entries = min(length.of(len(order.segments)), len(order.segments))
-    of_members = _cuts(members, entries, budget_bytes, on_rows or _ignore)
-    cuts = of_members if matched.column is None else of_members[matched.column]
+    cuts = _cuts(listed_by, entries, budget_bytes, on_rows or _ignore)
+    if matched.column is not None:
+        cuts = cuts[matched.column]
     tie_ranks = order.segments.tie_ranks[:, None]
     with new_scores(out, order.segments, order.classes) as writer:
         for first, rows in row_chunks(order.values, chunk_bytes):
@@ -71,31 +72,31 @@ def shortlist(
             listed = order_keys(matched.rows(which), tie_ranks[which]) <= cuts
             values = rows.astype(np.float32)
             writer.write(first, np.where(listed, values, below_candidates(values)))
-            let_go(members.values)
+            let_go(listed_by.values)
             if on_rows is not None:
                 on_rows(len(rows))
-        writer.commit(_made_by(order, members, length, entries))
+        writer.commit(_made_by(order, listed_by, length, entries))
     return entries
 
 
 def _cuts(
-    members: Scores, entries: int, budget_bytes: int, on_rows: Callable[[float], object]
+    listed_by: Scores, entries: int, budget_bytes: int, on_rows: Callable[[float], object]
 ) -> NDArray[np.uint64]:
     """The key of the last segment in the list of each class [C]."""
     try:
-        refuse_nan(members.values, members.classes)
+        refuse_nan(listed_by.values, listed_by.classes)
     except ScoresError as error:
         raise ScoresError(
-            error.fact, where=members.path, rule=error.rule, remedy=error.remedy
+            error.fact, where=listed_by.path, rule=error.rule, remedy=error.remedy
         ) from error
-    num_segments, num_classes = members.values.shape
+    num_segments, num_classes = listed_by.values.shape
     cuts = np.full(num_classes, np.iinfo(np.uint64).max)
     if entries == num_segments:
         on_rows(num_segments)
         return cuts
-    for columns, block in class_blocks(members.values, budget_bytes):
+    for columns, block in class_blocks(listed_by.values, budget_bytes):
         for column, scores in enumerate(block, columns.start):
-            cuts[column] = cut_key(order_keys(scores, members.segments.tie_ranks), entries)
+            cuts[column] = cut_key(order_keys(scores, listed_by.segments.tie_ranks), entries)
         on_rows(num_segments * len(block) / num_classes)
     return cuts
 
@@ -104,8 +105,8 @@ def _ignore(_: float) -> None:
     pass
 
 
-def _made_by(order: Scores, members: Scores, length: ListLength, entries: int) -> dict[str, Any]:
-    sources = {"order": order, "listed_by": members}
+def _made_by(order: Scores, listed_by: Scores, length: ListLength, entries: int) -> dict[str, Any]:
+    sources = {"order": order, "listed_by": listed_by}
     trained_on = {split for s in sources.values() for split in s.made_by.get("trained_on", ())}
     return {
         "shortlisted": {"k": length.text, "entries": entries},
