@@ -174,11 +174,13 @@ def _fused_by_video(
 
 
 def _made_by(segments: Scores, videos: Scores, settings: FusionSettings) -> dict[str, Any]:
-    """Where the scores come from; trained on is what either model was trained on."""
-    sources = {"segments": segments, "videos": videos}
+    return {"fused": to_dict(settings), **made_of(segments=segments, videos=videos)}
+
+
+def made_of(**sources: Scores) -> dict[str, Any]:
+    """Where scores come from; trained on is what the model of any source was trained on."""
     trained_on = {split for s in sources.values() for split in s.made_by.get("trained_on", ())}
     return {
-        "fused": to_dict(settings),
         **{name: {"scores": str(s.path), **s.made_by} for name, s in sources.items()},
         "trained_on": sorted(trained_on),
     }

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ from whenabouts.core.ranking import (
     row_chunks,
 )
 from whenabouts.core.scores import Scores, new_scores
-from whenabouts.ensemble.fusion import CHUNK_BYTES, below_candidates
+from whenabouts.ensemble.fusion import CHUNK_BYTES, below_candidates, made_of
 from whenabouts.ensemble.members import match_members
 from whenabouts.ensemble.video_scores import refuse_out_of_range
 
@@ -75,7 +74,8 @@ def shortlist(
             let_go(listed_by.values)
             if on_rows is not None:
                 on_rows(len(rows))
-        writer.commit(_made_by(order, listed_by, length, entries))
+        told = {"k": length.text, "entries": entries}
+        writer.commit({"shortlisted": told, **made_of(order=order, listed_by=listed_by)})
     return entries
 
 
@@ -103,13 +103,3 @@ def _cuts(
 
 def _ignore(_: float) -> None:
     pass
-
-
-def _made_by(order: Scores, listed_by: Scores, length: ListLength, entries: int) -> dict[str, Any]:
-    sources = {"order": order, "listed_by": listed_by}
-    trained_on = {split for s in sources.values() for split in s.made_by.get("trained_on", ())}
-    return {
-        "shortlisted": {"k": length.text, "entries": entries},
-        **{name: {"scores": str(s.path), **s.made_by} for name, s in sources.items()},
-        "trained_on": sorted(trained_on),
-    }
